@@ -1,0 +1,1 @@
+"""REST over the tables and the tail of the bus."""

@@ -1,0 +1,1 @@
+"""NATS JetStream: subjects, messages, streams, publishing and consuming."""

@@ -1,0 +1,1 @@
+"""From an exchange's frames to trades on the bus."""

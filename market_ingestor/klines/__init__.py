@@ -1,0 +1,1 @@
+"""From trades to candles."""

@@ -1,0 +1,1 @@
+"""The words every stage shares; pure values, no input or output."""

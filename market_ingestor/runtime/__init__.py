@@ -1,0 +1,1 @@
+"""Being a process: roles, signals, health, shutdown."""

@@ -1,0 +1,1 @@
+"""The venues' own protocols, with faults on cue."""

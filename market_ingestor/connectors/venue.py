@@ -1,0 +1,234 @@
+"""The Venue protocol: everything particular to one exchange, as pure methods.
+
+A venue knows its addresses, limits, frames and pages; it opens no socket, reads no clock and
+keeps no state between calls. `connectors.session` drives any venue over WebSockets,
+`connectors.refill` over REST; neither ever asks which exchange it has.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from market_ingestor.model.instrument import VenueInstrument
+from market_ingestor.model.trade import TextTrade
+
+RejectReason: TypeAlias = Literal[
+    "bad_json", "bad_type", "bad_price", "bad_amount", "bad_id", "bad_time", "bad_side",
+    "unknown_symbol", "too_old", "too_far_ahead",
+]  # fmt: skip
+
+
+class Trades(msgspec.Struct, frozen=True, gc=False):
+    """Live trades of one instrument in the order of the frame."""
+
+    venue_symbol: str
+    trades: Sequence[TextTrade]
+
+
+class Subscribed(msgspec.Struct, frozen=True, gc=False):
+    """The venue confirmed subscriptions.
+
+    Attributes:
+        request_id: The request it answers, None when the venue does not say.
+        venue_symbols: What is confirmed; empty means everything that request asked for.
+    """
+
+    request_id: int | None
+    venue_symbols: Sequence[str] = ()
+
+
+class SubscriptionRefused(msgspec.Struct, frozen=True, gc=False):
+    """The venue refused subscriptions.
+
+    Attributes:
+        request_id: The request it answers, None when the venue does not say.
+        venue_symbols: What is refused; empty means the whole request got no data, and each of
+            its symbols must be asked for alone to learn which one was at fault.
+        message: The venue's own words, bounded.
+    """
+
+    request_id: int | None
+    venue_symbols: Sequence[str]
+    message: str
+
+
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """A frame, or one trade of it, that is not fit to use; it costs one counter.
+
+    Attributes:
+        reason: Label of the counter.
+        excerpt: Bounded text of what was refused.
+    """
+
+    reason: RejectReason
+    excerpt: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True, gc=False):
+    """The venue is alive.
+
+    Attributes:
+        venue_symbol: The instrument it speaks of, None for the whole connection.
+        last_id: The last trade of that instrument at the venue; a higher id than the last one
+            delivered is a gap even before the next trade arrives.
+    """
+
+    venue_symbol: str | None = None
+    last_id: str | None = None
+
+
+class ClosingSoon(msgspec.Struct, frozen=True, gc=False):
+    """The venue will close this connection: open the next one now."""
+
+    message: str
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A frame that is none of our business, or of a kind the venue added unannounced."""
+
+
+Event: TypeAlias = (
+    Trades | Subscribed | SubscriptionRefused | Rejected | Heartbeat | ClosingSoon | Ignored
+)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the venue allows and expects of one connection; all from its documents.
+
+    Attributes:
+        subscribe_batch: Symbols in one subscribe message.
+        symbols_per_connection: Symbols on one connection.
+        message_interval_s: Least time between two messages we send.
+        connect_interval_s: Least time between two connection attempts of this process.
+        ping_interval_s: How often `Venue.ping` must be sent, None when the venue needs none.
+        connection_life_s: When the venue ends a connection by itself, None when it does not.
+        frame_bytes_max: Largest frame to expect; a larger one closes the connection.
+        rest_requests_per_s: Sustained REST rate for trade history.
+        has_contiguous_ids: Whether ids of an instrument grow by one, so that a jump is a hole.
+        has_amounts: Whether every trade must carry a positive amount.
+    """
+
+    subscribe_batch: int
+    symbols_per_connection: int
+    message_interval_s: float
+    connect_interval_s: float
+    ping_interval_s: float | None
+    connection_life_s: float | None
+    frame_bytes_max: int
+    rest_requests_per_s: float
+    has_contiguous_ids: bool
+    has_amounts: bool = True
+
+
+class RestRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A GET relative to the venue's REST base address."""
+
+    path: str
+    params: Mapping[str, str | int] = {}
+    headers: Mapping[str, str] = {}
+
+
+class RestResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What came back; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A hole in an instrument's ids: everything strictly between two ids that we have.
+
+    Attributes:
+        after_id: Last id before the hole.
+        before_id: First id behind the hole.
+        from_time_us: Trade time of ``after_id``; ``to_time_us`` that of ``before_id``.
+    """
+
+    instrument: VenueInstrument
+    after_id: int
+    before_id: int
+    from_time_us: int
+    to_time_us: int
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One page of trade history.
+
+    Attributes:
+        trades: Ascending by id, neighbours being neighbours at the venue too. May reach beyond
+            the gap on both sides.
+        rejected: Rows of the page that were not fit to use.
+        next: The request for the next page of the same gap, None when the gap is exhausted or
+            the venue has nothing older (newer) to give.
+    """
+
+    trades: Sequence[TextTrade]
+    rejected: Sequence[Rejected]
+    next: RestRequest | None
+
+
+class Venue(Protocol):
+    """One exchange's protocol. Implementations are stateless and compare equal by type."""
+
+    @property
+    def name(self) -> str:
+        """The exchange's name in this project, without ``sim-``."""
+
+    @property
+    def ws_url(self) -> str:
+        """Base address of the public WebSocket; configuration may replace it."""
+
+    @property
+    def rest_url(self) -> str:
+        """Base address of the public REST interface; configuration may replace it."""
+
+    @property
+    def limits(self) -> Limits:
+        """The venue's limits."""
+
+    def connect_url(self, base: str) -> str:
+        """Return the address to connect to for trades, given the base address."""
+
+    def subscribe(self, venue_symbols: Sequence[str], request_id: int) -> str:
+        """Return the frame that subscribes at most ``limits.subscribe_batch`` symbols.
+
+        Args:
+            venue_symbols: The venue's own names.
+            request_id: 1 .. 2**31-1, echoed by venues that echo.
+        """
+
+    def unsubscribe(self, venue_symbols: Sequence[str], request_id: int) -> str:
+        """Return the frame that ends these subscriptions."""
+
+    def ping(self, request_id: int) -> str | None:
+        """Return the application-level ping frame, None when the venue wants none."""
+
+    def decode(self, frame: bytes | str) -> Sequence[Event]:
+        """Return what a frame means, in order; never raises, whatever the bytes.
+
+        Trades are checked: finite positive price (and amount), id of 1-19 digits, a time in
+        microseconds; ``side`` is the taker's. Age is not checked here: that needs a clock.
+        """
+
+    def instruments_request(self) -> RestRequest:
+        """Return the request for the venue's list of instruments."""
+
+    def decode_instruments(self, response: RestResponse) -> Sequence[VenueInstrument]:
+        """Return the listed instruments.
+
+        Raises:
+            VenueError: The venue refused; `VenueBannedError` when it told us to stay away.
+            VenueProtocolError: The body is not what the documents say.
+        """
+
+    def history_request(self, gap: Gap) -> RestRequest | None:
+        """Return the first request that fills ``gap``, None when the venue keeps no history."""
+
+    def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
+        """Return one page of the answer and the request for the next.
+
+        Raises:
+            VenueError: As `decode_instruments`.
+        """

@@ -1,0 +1,81 @@
+"""Instruments of a venue and the one spelling each gets here.
+
+Owns the mapping between a venue's names and ours. It is injective: two instruments never share
+a symbol, because two id sequences on one subject would be endless gaps and merged candles.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+_UNSAFE = re.compile(r"[^A-Z0-9]")
+
+
+class VenueInstrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One tradable pair as its venue lists it.
+
+    Attributes:
+        venue_symbol: The name on the WebSocket (``BTC/USD`` on Kraken).
+        rest_symbol: The name in REST requests where it differs (``XBTUSD``), else the same.
+        base: Canonical code of what is traded (``BTC``, never ``XBT``).
+        quote: Canonical code of what is paid.
+        price_step: Tick size as plain decimal text, None where the venue gives none.
+        amount_step: Lot size likewise.
+        is_active: Whether the venue says it trades now.
+    """
+
+    venue_symbol: str
+    rest_symbol: str
+    base: str
+    quote: str
+    price_step: str | None = None
+    amount_step: str | None = None
+    is_active: bool = True
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A venue's instrument with the symbol it has on our side."""
+
+    symbol: str
+    venue: VenueInstrument
+
+
+def _suffix(venue_symbol: str) -> str:
+    """Return a stable mark, unique per venue name, of characters that symbols may have."""
+    return "X" + base64.b32encode(venue_symbol.encode()).decode().rstrip("=")
+
+
+class InstrumentTable:
+    """Looks instruments up by our symbol, by the venue's name or by a user's spelling of either.
+
+    Names are given in the order of the venue's names, so that the same list always gives the
+    same symbols; on a collision the later name gets a suffix made from its venue name.
+    """
+
+    def __init__(self, listed: Iterable[VenueInstrument]) -> None:
+        self._by_symbol: dict[str, Instrument] = {}
+        self._by_venue: dict[str, Instrument] = {}
+        for venue in sorted(listed, key=lambda each: each.venue_symbol):
+            symbol = _UNSAFE.sub("", (venue.base + venue.quote).upper())
+            if not symbol or symbol in self._by_symbol:
+                symbol += _suffix(venue.venue_symbol)
+            instrument = Instrument(symbol=symbol, venue=venue)
+            self._by_symbol[symbol] = instrument
+            self._by_venue[venue.venue_symbol] = instrument
+
+    def __len__(self) -> int:
+        return len(self._by_symbol)
+
+    def __iter__(self) -> Iterator[Instrument]:
+        return iter(self._by_symbol.values())
+
+    def by_venue_symbol(self, venue_symbol: str) -> Instrument | None:
+        """Return the instrument a frame of the venue names, None when it is not listed."""
+        return self._by_venue.get(venue_symbol)
+
+    def resolve(self, spelling: str) -> Instrument | None:
+        """Return the instrument a person means by ``BTCUSDT``, ``btc-usdt`` or ``BTC/USDT``."""
+        found = self._by_venue.get(spelling) or self._by_symbol.get(spelling)
+        return found or self._by_symbol.get(_UNSAFE.sub("", spelling.upper()))
