@@ -13,6 +13,7 @@ Catch the narrowest one that tells you what to do next::
     │   ├── StaleSequenceError a fenced publish lost against another writer
     │   └── StreamSetupError   a stream or consumer could not be created as configured
     └── StorageError           the database is not in the shape the code needs
+        └── StoreUnavailableError  the database cannot answer now; ask again later
 
 What the world does in passing (time-outs, resets, a full disk) is not here: it stays the library's
 own exception, and the shell at that boundary retries it.
@@ -109,3 +110,7 @@ class StreamSetupError(BusError):
 
 class StorageError(MarketIngestorError):
     """The database is not in the shape the code needs."""
+
+
+class StoreUnavailableError(StorageError):
+    """The database cannot answer right now; the caller keeps its work and asks again later."""

@@ -1,0 +1,348 @@
+"""One NATS connection of one process, and JetStream's management calls. SHELL.
+
+With `bus.publisher` and `bus.reader` the only place that knows the JetStream API. Everything
+above speaks of subjects, payloads and sequences.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
+
+from market_ingestor.bus import streams
+from market_ingestor.errors import BusError, StreamSetupError
+
+_log = structlog.get_logger(__name__)
+
+API_TIMEOUT_S: Final = 5.0  # management calls answer in milliseconds; slow disks need more
+CONNECT_TIMEOUT_S: Final = 2.0
+RECONNECT_WAIT_S: Final = 0.25  # between attempts; nats-py adds none of its own on one server
+PING_INTERVAL_S: Final = 10  # a half-open connection is noticed after two of these
+STREAM_EXISTS: Final = 10058  # JetStream error codes (server's errors.json)
+NO_MESSAGE: Final = 10037
+CONSUMER_NOT_FOUND: Final = 10014
+STREAM_NOT_FOUND: Final = 10059
+
+CoreHandler = Callable[[str, bytes], Awaitable[None]]
+
+
+class ApiError(BusError):
+    """JetStream answered a management call with an error; ``code`` is its ``err_code``."""
+
+    def __init__(self, subject: str, code: int, description: str) -> None:
+        super().__init__(f"{subject}: {description} ({code})")
+        self.code = code
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a stream holds. ``created`` tells a recreated stream from the one remembered."""
+
+    name: str
+    created: str
+    first_sequence: int
+    last_sequence: int
+    messages: int
+    bytes: int
+    bytes_max: int
+
+
+class ConsumerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far a durable has come.
+
+    Attributes:
+        ack_floor: Highest stream sequence with everything at or below it acknowledged.
+        pending: Messages not delivered yet.
+        unacknowledged: Messages delivered and not acknowledged.
+    """
+
+    ack_floor: int
+    pending: int
+    unacknowledged: int
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message read back from a stream."""
+
+    subject: str
+    sequence: int
+    payload: bytes
+
+
+class Bus:
+    """A connection that reconnects for ever, and what may be asked of JetStream through it.
+
+    Made by `connect`; closed by `close`. Callbacks given to `on_reconnect` run after every
+    reconnection: whoever has something in flight sends it again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client = Client()
+        self._reconnected: list[Callable[[], None]] = []
+        self._disconnected_logged = False
+
+    @classmethod
+    async def connect(
+        cls,
+        servers: Sequence[str],
+        *,
+        name: str,
+        creds: str | None = None,
+        tls_ca: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> "Bus":
+        """Connect, retrying until ``timeout_s`` has passed.
+
+        Args:
+            servers: ``nats://[user:password@]host:port`` addresses.
+            name: Shown in the server's monitoring.
+            creds: Path of a credentials file.
+            tls_ca: Path of the CA that signed the server's certificate.
+
+        Raises:
+            BusError: No server could be reached, or it refused our credentials.
+        """
+        bus = cls(name)
+        tls = ssl.create_default_context(cafile=tls_ca) if tls_ca else None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await bus.client.connect(
+                    servers=list(servers),
+                    name=name,
+                    user_credentials=creds,
+                    tls=tls,
+                    connect_timeout=int(CONNECT_TIMEOUT_S),
+                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # typed int, used as float
+                    max_reconnect_attempts=-1,
+                    ping_interval=PING_INTERVAL_S,
+                    max_outstanding_pings=2,
+                    error_cb=bus._on_error,
+                    disconnected_cb=bus._on_disconnected,
+                    reconnected_cb=bus._on_reconnected,
+                )
+        except (TimeoutError, OSError, nats.errors.Error) as problem:
+            raise BusError(f"no NATS server reached within {timeout_s:g} s: {problem}") from problem
+        return bus
+
+    async def _on_error(self, problem: Exception) -> None:
+        if self.client.is_connected:
+            _log.warning("bus_error", connection=self.name, error=repr(problem))
+
+    async def _on_disconnected(self) -> None:
+        if not self._disconnected_logged and not self.client.is_closed:
+            self._disconnected_logged = True
+            _log.warning("bus_disconnected", connection=self.name)
+
+    async def _on_reconnected(self) -> None:
+        self._disconnected_logged = False
+        _log.info("bus_reconnected", connection=self.name)
+        for callback in self._reconnected:
+            callback()
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether messages can be sent right now."""
+        return self.client.is_connected
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every reconnection, until the connection is closed."""
+        self._reconnected.append(callback)
+
+    async def close(self) -> None:
+        """Send what is buffered, then close. Never raises."""
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            if self.client.is_connected:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self.client.flush()
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self.client.close()
+
+    # -- core NATS: not stored, at most once
+
+    async def publish_core(self, subject: str, payload: bytes) -> None:
+        """Publish without storage; lost while disconnected, by design of ``market.live``."""
+        if self.client.is_connected:
+            with contextlib.suppress(nats.errors.Error):
+                await self.client.publish(subject, payload)
+
+    async def subscribe_core(
+        self, subject: str, handler: CoreHandler
+    ) -> Callable[[], Awaitable[None]]:
+        """Call ``handler(subject, payload)`` for each message; returns what ends it."""
+
+        async def deliver(message: Msg) -> None:
+            await handler(message.subject, message.data)
+
+        subscription = await self.client.subscribe(subject, cb=deliver)
+        return subscription.unsubscribe
+
+    # -- management
+
+    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make one JetStream API request and return its answer.
+
+        Raises:
+            ApiError: The server answered with an error.
+            TimeoutError, nats.errors.Error: It did not answer.
+        """
+        payload = msgspec.json.encode(body) if body is not None else b""
+        message = await self.client.request(f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S)
+        answer: dict[str, Any] = msgspec.json.decode(message.data)
+        error = answer.get("error")
+        if error is not None:
+            raise ApiError(
+                subject, error.get("err_code", error.get("code", 0)), error.get("description", "")
+            )
+        return answer
+
+    async def ensure_streams(self, configs: Iterable[dict[str, Any]], *, update: bool) -> None:
+        """Create missing streams, bring existing ones to their configuration, read them back.
+
+        Args:
+            update: Change streams that exist; otherwise only create.
+
+        Raises:
+            StreamSetupError: The server refused a stream.
+        """
+        for config in configs:
+            name = config["name"]
+            try:
+                try:
+                    answer = await self.api(f"STREAM.CREATE.{name}", config)
+                except ApiError as problem:
+                    if problem.code != STREAM_EXISTS:
+                        raise
+                    verb = "UPDATE" if update else "INFO"
+                    answer = await self.api(f"STREAM.{verb}.{name}", config if update else None)
+            except ApiError as problem:
+                raise StreamSetupError(f"stream {name}: {problem}") from problem
+            ignored = streams.differences(config, answer["config"])
+            if ignored:
+                _log.warning("stream_setting_ignored", stream=name, actual=ignored)
+
+    async def ensure_durable(self, stream: str, config: dict[str, Any]) -> None:
+        """Create a durable consumer or bring it to its configuration; reads it back.
+
+        Raises:
+            StreamSetupError: The server refused it.
+        """
+        name = config["durable_name"]
+        try:
+            answer = await self.api(
+                f"CONSUMER.DURABLE.CREATE.{stream}.{name}",
+                {"stream_name": stream, "config": config},
+            )
+        except ApiError as problem:
+            raise StreamSetupError(f"consumer {stream}.{name}: {problem}") from problem
+        ignored = streams.differences(config, answer["config"])
+        if ignored:
+            _log.warning("consumer_setting_ignored", stream=stream, consumer=name, actual=ignored)
+
+    async def stream_state(self, stream: str) -> StreamState:
+        """Return what a stream holds; ApiError when it does not exist."""
+        answer = await self.api(f"STREAM.INFO.{stream}")
+        state = answer["state"]
+        return StreamState(
+            name=stream,
+            created=answer["created"],
+            first_sequence=state["first_seq"],
+            last_sequence=state["last_seq"],
+            messages=state["messages"],
+            bytes=state["bytes"],
+            bytes_max=answer["config"]["max_bytes"],
+        )
+
+    async def consumer_state(self, stream: str, durable: str) -> ConsumerState | None:
+        """Return how far a durable has come, None when it does not exist."""
+        try:
+            answer = await self.api(f"CONSUMER.INFO.{stream}.{durable}")
+        except ApiError as problem:
+            if problem.code in {CONSUMER_NOT_FOUND, STREAM_NOT_FOUND}:
+                return None
+            raise
+        return ConsumerState(
+            ack_floor=answer["ack_floor"]["stream_seq"],
+            pending=answer["num_pending"],
+            unacknowledged=answer["num_ack_pending"],
+        )
+
+    async def last_message(self, stream: str, subject: str) -> Stored | None:
+        """Return the newest message of a subject, None when there is none.
+
+        Asks the stream's leader, never a replica: a fence built on a stale answer fails.
+        """
+        return await self._message(stream, {"last_by_subj": subject})
+
+    async def message_at(self, stream: str, sequence: int) -> Stored | None:
+        """Return the message with a sequence, None when it is gone."""
+        return await self._message(stream, {"seq": sequence})
+
+    async def _message(self, stream: str, query: dict[str, Any]) -> Stored | None:
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", query)
+        except ApiError as problem:
+            if problem.code == NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        return Stored(
+            subject=message["subject"],
+            sequence=message["seq"],
+            payload=msgspec.json.decode(f'"{message.get("data", "")}"', type=bytes),
+        )
+
+    async def sequence_since(
+        self, stream: str, since: datetime, *, filter_subject: str | None = None
+    ) -> int:
+        """Return the first sequence stored at or after ``since`` (one past the end when none).
+
+        Uses a throw-away consumer, which every supported server can place by time.
+        """
+        name = f"seek{self.client.client_id}x{id(since):x}"
+        config: dict[str, Any] = {
+            "name": name,
+            "ack_policy": "none",
+            "deliver_policy": "by_start_time",
+            "opt_start_time": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "replay_policy": "instant",
+            "inactive_threshold": 5_000_000_000,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        if filter_subject is not None:
+            config["filter_subject"] = filter_subject
+        body = {"stream_name": stream, "config": config}
+        answer = await self.api(f"CONSUMER.CREATE.{stream}.{name}", body)
+        with contextlib.suppress(ApiError):
+            await self.api(f"CONSUMER.DELETE.{stream}.{name}")
+        return int(answer["delivered"]["stream_seq"]) + 1
+
+    # -- key-value buckets
+
+    async def bucket(self, name: str, *, max_age_s: float | None = None) -> KeyValue:
+        """Return a KV bucket, creating it when missing."""
+        js = self.client.jetstream(timeout=API_TIMEOUT_S)
+        try:
+            return await js.key_value(name)
+        except (BucketNotFoundError, NotFoundError):
+            return await js.create_key_value(bucket=name, ttl=max_age_s, history=1)
+
+
+async def read_key(bucket: KeyValue, key: str) -> bytes | None:
+    """Return the value of a key, None when it has none."""
+    try:
+        entry = await bucket.get(key)
+    except KeyNotFoundError:
+        return None
+    return entry.value

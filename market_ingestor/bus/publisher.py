@@ -1,0 +1,262 @@
+"""Publishing into JetStream with our own window of acknowledgements. SHELL.
+
+nats-py's `publish_async` has no deadline, no resend and hangs for ever on a server error; this
+has one reply inbox, a deadline per message, go-back-N per subject (`bus.ack_window`) and holds
+when the server refuses because a stream is full.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+
+from market_ingestor.bus.ack_window import AckWindow, Outcome, Outgoing, PubAck
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.errors import BusError, StaleSequenceError
+
+_log = structlog.get_logger(__name__)
+
+ITEMS_MAX: Final = 4_000  # in flight; beyond this a longer window gained nothing when measured
+BYTES_MAX: Final = 32 * 1024 * 1024
+TICK_S: Final = 0.1  # how often deadlines are looked at
+REFUSED_WAIT_S: Final = 0.5  # before a message the server refused for now is sent again
+WRONG_LAST_SEQUENCE: Final = 10071
+TOO_LARGE: Final = frozenset({10054})  # refusals that a resend cannot cure
+LOG_INTERVAL_S: Final = 30.0
+
+
+class _ApiError(msgspec.Struct, frozen=True, gc=False):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True, gc=False):
+    seq: int = 0
+    duplicate: bool = False
+    error: _ApiError | None = None
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+
+
+class Publisher:
+    """Sends messages until JetStream has them, in order per subject.
+
+    `run` must be running. Counters are plain attributes; the role exports them as metrics.
+
+    Attributes:
+        resent: Messages sent again after a missed deadline or a reconnect.
+        refused: Answers by which the server refused a message for the time being.
+        is_held: True while the server refuses (stream full): stop reading upstream.
+    """
+
+    def __init__(self, bus: Bus, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX) -> None:
+        self._bus = bus
+        self._window = AckWindow(items_max=items_max, bytes_max=bytes_max)
+        self._inbox = bus.client.new_inbox()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._resend_now = asyncio.Event()
+        self._logged_at = -LOG_INTERVAL_S
+        self.resent = 0
+        self.refused = 0
+        self.is_held = False
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many messages are not acknowledged yet."""
+        return len(self._window)
+
+    @property
+    def in_flight_max(self) -> int:
+        """Return the bound of `in_flight`."""
+        return self._window.items_max
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether `send` would return at once."""
+        return self._window.has_room
+
+    async def run(self) -> None:
+        """Receive acknowledgements and resend what is overdue, until cancelled."""
+        subscription = await self._bus.client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        self._bus.on_reconnect(self._resend_now.set)
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._resend_now.wait()
+                if not self._bus.is_connected:
+                    continue
+                if self._resend_now.is_set():
+                    self._resend_now.clear()
+                    overdue = self._window.everything(loop.time())
+                else:
+                    overdue = self._window.overdue(loop.time())
+                self.resent += len(overdue)
+                for outgoing in overdue:
+                    await self._write(outgoing)
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def send(
+        self,
+        subject: str,
+        payload: bytes,
+        message_id: str,
+        *,
+        headers: dict[str, str] | None = None,
+        on_done: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """Take a message over; waits only while the window is full.
+
+        The message is resent until JetStream acknowledges it; ``on_done`` is then called with
+        the `PubAck`, or with the error of a final refusal.
+
+        Args:
+            message_id: Names exactly this payload, for ever.
+        """
+        await self._send(subject, payload, message_id, headers=headers, on_done=on_done)
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        message_id: str,
+        *,
+        expected_sequence: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> PubAck:
+        """Publish and wait for the acknowledgement, however long that takes.
+
+        Args:
+            expected_sequence: Fence: store only if this is still the subject's last sequence
+                (0: the subject is empty).
+
+        Raises:
+            StaleSequenceError: Another message came first; read the subject's tail again.
+            BusError: The server refused for good.
+        """
+        done: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if done.done():
+                return
+            if isinstance(outcome, PubAck):
+                done.set_result(outcome)
+            else:
+                done.set_exception(outcome)
+
+        await self._send(
+            subject,
+            payload,
+            message_id,
+            expected_sequence=expected_sequence,
+            headers=headers,
+            on_done=settle,
+        )
+        return await done
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until everything is acknowledged; returns whether that was reached in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _send(
+        self,
+        subject: str,
+        payload: bytes,
+        message_id: str,
+        *,
+        expected_sequence: int | None = None,
+        headers: dict[str, str] | None,
+        on_done: Callable[[Outcome], None] | None,
+    ) -> None:
+        while not self._window.has_room:
+            self._room.clear()
+            await self._room.wait()
+        outgoing = self._window.add(
+            subject,
+            payload,
+            message_id,
+            now=asyncio.get_running_loop().time(),
+            expected_sequence=expected_sequence,
+            headers=headers,
+            on_done=on_done,
+        )
+        self._empty.clear()
+        if self._bus.is_connected:
+            await self._write(outgoing)
+
+    async def _write(self, outgoing: Outgoing) -> None:
+        headers = {"Nats-Msg-Id": outgoing.message_id}
+        if outgoing.expected_sequence is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(outgoing.expected_sequence)
+        if outgoing.headers:
+            headers |= outgoing.headers
+        try:
+            await self._bus.client.publish(
+                outgoing.subject,
+                outgoing.payload,
+                reply=f"{self._inbox}.{outgoing.token}",
+                headers=headers,
+            )
+        except nats.errors.MaxPayloadError as problem:
+            self._finish(outgoing.token, BusError(f"{outgoing.subject}: {problem}"))
+        except (nats.errors.Error, OSError):
+            pass  # it stays in the window; the deadline or the reconnect sends it again
+
+    async def _on_answer(self, message: Msg) -> None:
+        token = int(message.subject.rpartition(".")[2])
+        outgoing = self._window.get(token)
+        if outgoing is None:
+            return
+        if not message.data:  # "no responders": the stream has no leader, or JetStream starts
+            self._refuse(outgoing, "no responders")
+            return
+        answer = _answer.decode(message.data)
+        if answer.error is None:
+            self.is_held = False
+            self._finish(token, PubAck(sequence=answer.seq, is_duplicate=answer.duplicate))
+        elif answer.error.err_code == WRONG_LAST_SEQUENCE:
+            self._finish(
+                token, StaleSequenceError(outgoing.subject, outgoing.expected_sequence or 0)
+            )
+        elif answer.error.err_code in TOO_LARGE:
+            self._finish(token, BusError(f"{outgoing.subject}: {answer.error.description}"))
+        else:
+            self._refuse(outgoing, answer.error.description)
+
+    def _refuse(self, outgoing: Outgoing, why: str) -> None:
+        loop_time = asyncio.get_running_loop().time()
+        self.refused += 1
+        self.is_held = True
+        self._window.postpone(outgoing.token, loop_time + REFUSED_WAIT_S)
+        if loop_time - self._logged_at >= LOG_INTERVAL_S:
+            self._logged_at = loop_time
+            _log.warning("publish_refused", subject=outgoing.subject, reason=why)
+
+    def _finish(self, token: int, outcome: Outcome) -> None:
+        outgoing = self._window.remove(token)
+        if outgoing is None:
+            return
+        if self._window.has_room:
+            self._room.set()
+        if not len(self._window):
+            self._empty.set()
+        if outgoing.on_done is not None:
+            outgoing.on_done(outcome)

@@ -1,0 +1,133 @@
+"""What each stream and consumer must look like, and how to tell whether it does. Pure.
+
+Old servers ignore settings they do not know, without a word; so everything created is read back
+and compared.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from market_ingestor.bus import subjects
+
+_NS: Final = 1_000_000_000  # JetStream's durations are integer nanoseconds
+
+
+class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one stream.
+
+    Attributes:
+        max_age_s: Messages older than this go, 0 keeps them for ever.
+        max_bytes: Size at which the stream is full.
+        duplicate_window_s: How long a ``Nats-Msg-Id`` is remembered.
+    """
+
+    max_age_s: float
+    max_bytes: int
+    duplicate_window_s: float
+
+
+def stream_config(
+    name: str, subject: str, limits: StreamLimits, *, replicas: int, keeps_unread: bool
+) -> dict[str, Any]:
+    """Return the JetStream configuration of a stream.
+
+    Args:
+        keeps_unread: Refuse new messages when full instead of deleting old ones.
+    """
+    return {
+        "name": name,
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": int(limits.max_age_s * _NS),
+        "max_bytes": limits.max_bytes,
+        "discard": "new" if keeps_unread else "old",
+        "duplicate_window": int(limits.duplicate_window_s * _NS),
+        "allow_direct": True,
+    }
+
+
+def market_streams(
+    *,
+    raw: StreamLimits,
+    kline: StreamLimits,
+    event: StreamLimits,
+    dead: StreamLimits,
+    replicas: int,
+) -> list[dict[str, Any]]:
+    """Return the four streams of the contract. Only MARKET_RAW refuses when it is full."""
+    return [
+        stream_config(
+            subjects.RAW_STREAM, subjects.RAW_ALL, raw, replicas=replicas, keeps_unread=True
+        ),
+        stream_config(
+            subjects.KLINE_STREAM, subjects.KLINE_ALL, kline, replicas=replicas, keeps_unread=False
+        ),
+        stream_config(
+            subjects.EVENT_STREAM, subjects.EVENT_ALL, event, replicas=replicas, keeps_unread=False
+        ),
+        stream_config(
+            subjects.DEAD_STREAM, subjects.DEAD_ALL, dead, replicas=replicas, keeps_unread=False
+        ),
+    ]
+
+
+def durable_config(
+    name: str, *, ack_wait_s: float, max_ack_pending: int, filter_subject: str | None = None
+) -> dict[str, Any]:
+    """Return the configuration of a durable pull consumer with explicit acks.
+
+    ``max_deliver`` is -1: with any other value the server stops delivering a message for good,
+    silently, after a database outage long enough.
+    """
+    config: dict[str, Any] = {
+        "durable_name": name,
+        "name": name,
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_wait": int(ack_wait_s * _NS),
+        "max_ack_pending": max_ack_pending,
+        "max_deliver": -1,
+    }
+    if filter_subject is not None:
+        config["filter_subject"] = filter_subject
+    return config
+
+
+def ordered_config(
+    name: str, *, start_sequence: int, filter_subject: str | None, inactive_s: float
+) -> dict[str, Any]:
+    """Return the configuration of a throw-away consumer that needs no acks.
+
+    Args:
+        name: Unique per consumer.
+        start_sequence: First stream sequence wanted, >= 1.
+        inactive_s: The server forgets the consumer after this long without a request.
+    """
+    config: dict[str, Any] = {
+        "name": name,
+        "ack_policy": "none",
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": max(start_sequence, 1),
+        "replay_policy": "instant",
+        "inactive_threshold": int(inactive_s * _NS),
+        "mem_storage": True,
+        "num_replicas": 1,
+        "max_deliver": -1,
+    }
+    if filter_subject is not None:
+        config["filter_subject"] = filter_subject
+    return config
+
+
+def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings whose value read back is not the one asked for, with that value."""
+    return {
+        key: actual.get(key)
+        for key, value in wanted.items()
+        if actual.get(key) != value and (value or actual.get(key))
+    }

@@ -1,0 +1,35 @@
+"""What the candle processor asks of the database, without knowing which one it is. Pure.
+
+`storage` implements it; `runtime` hands it over. Both calls may be slow and may fail: first
+versions of candles never wait for them, corrections do.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.trade import DecimalTrade
+
+
+class CandleStore(Protocol):
+    """Committed trades and candles."""
+
+    async def trades(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[DecimalTrade]:
+        """Return the stored trades with ``from_ms <= time < to_ms``, in the venue's id order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
+    async def klines(
+        self, exchange: str, symbol: str, period: str, from_ms: int, to_ms: int
+    ) -> Sequence[Kline]:
+        """Return the newest stored version of each candle that opens in ``[from_ms, to_ms)``.
+
+        Ascending by ``open_time``; numbers in canonical plain text (`model.decimals.canonical`).
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """

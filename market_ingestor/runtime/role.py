@@ -1,0 +1,47 @@
+"""What a role is to the process that runs it. Pure.
+
+A role is constructed with ready dependencies and starts nothing before `Role.run`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """A role's own judgement, taken from what it last saw; asking it costs nothing.
+
+    Attributes:
+        is_ready: Started, not stopping, and able to do this role's work.
+        problems: One clause each: what is wrong, also when it does not stop this role.
+        details: Facts for ``/health``, JSON-encodable.
+    """
+
+    is_ready: bool
+    problems: tuple[str, ...] = ()
+    details: Mapping[str, Any] = {}
+
+
+class Role(Protocol):
+    """One stage of the flow as a long-running task."""
+
+    @property
+    def name(self) -> str:
+        """``ingest``, ``klines``, ``save``, ``gateway`` or ``api``."""
+
+    async def run(self) -> None:
+        """Work until `stop`, then drain in flow order and return.
+
+        Raises:
+            Exception: What we did wrong ends the process; what the world does is retried inside.
+        """
+
+    def stop(self) -> None:
+        """Begin to drain: take nothing new, finish what was taken, make it durable, return.
+
+        Callable any number of times, from the event loop's thread.
+        """
+
+    def health(self) -> Health:
+        """Return how this role is."""
