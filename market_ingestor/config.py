@@ -1,0 +1,363 @@
+"""Settings: where they come from, what they may be, and which key is wrong when one is.
+
+Layers, later ones win: defaults here, the TOML file, ``.env``, the environment, the command line.
+Each stage receives only its own section. Unknown keys are errors in every layer; of the
+environment only ``MARKET_INGESTOR_SECTION__KEY`` is read, because Kubernetes injects
+``MARKET_INGESTOR_..._PORT`` variables of its own.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import quote
+
+import dotenv
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from market_ingestor.errors import ConfigError
+from market_ingestor.model.exchange import is_exchange_name
+from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
+
+DEFAULT_FILE: Final = Path("/etc/market-ingestor/config.toml")
+PREFIX: Final = "MARKET_INGESTOR_"
+_FILE_SUFFIX: Final = "_FILE"
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_GIB: Final = 1024**3
+_MIB: Final = 1024**2
+_DAY_S: Final = 86_400
+
+
+def _words(value: Any) -> Any:
+    """Split a comma-separated text, as environments have it, into a list."""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": _DAY_S}
+
+
+def _seconds(value: Any) -> Any:
+    """Read ``48h``, ``30m``, ``90s`` or ``7d``; a bare number is seconds."""
+    if isinstance(value, str) and value[-1:] in _UNITS_S and value[:-1].isdigit():
+        return int(value[:-1]) * _UNITS_S[value[-1]]
+    return value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_words)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and no key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class NatsSettings(Section):
+    """``[nats]``: the bus."""
+
+    servers: Words = ("nats://127.0.0.1:4222",)
+    creds: str | None = None
+    tls_ca: str | None = None
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    manage_streams: Literal["update", "create", "never"] = "update"
+    raw_max_age: Duration = 2 * _DAY_S
+    raw_max_bytes: Count = 8 * _GIB
+    kline_max_bytes: Count = 8 * _GIB
+    event_max_bytes: Count = 256 * _MIB
+    dead_max_bytes: Count = 256 * _MIB
+    derived_max_age: Duration = 14 * _DAY_S
+
+
+class DatabaseSettings(Section):
+    """``[database]``: PostgreSQL, with or without TimescaleDB."""
+
+    dsn: SecretStr
+    migrate_on_start: bool = False
+
+
+class ExchangeSettings(Section):
+    """``[exchanges.NAME]``: one exchange; ``sim-NAME`` speaks the protocol of NAME."""
+
+    enabled: bool = True
+    symbols: Words = ()
+    ws_url: str | None = None
+    rest_url: str | None = None
+
+
+class IngestSettings(Section):
+    """``[ingest]``: from sockets to the bus. The age limits concern live frames only; 0 = any."""
+
+    mode: Literal["live", "test"] = "live"
+    max_messages_per_s: Positive = 10_000
+    linger_ms_max: NotNegative = 20
+    buffer_trades: Count = 100_000
+    read_timeout_s: Positive = 60
+    write_timeout_s: Positive = 10
+    backoff_max_s: Annotated[float, Field(ge=1)] = 60
+    max_trade_age_s: NotNegative = _DAY_S
+    max_trade_ahead_s: NotNegative = 5
+    reorder_wait_ms: NotNegative = 200
+    pause_max_s: Positive = 5
+
+
+class KlinesSettings(Section):
+    """``[klines]``: from trades to candles."""
+
+    periods: Words = tuple(PERIOD_MS)
+    lateness_s: NotNegative = 2
+    hold_max_s: Positive = 10
+    live_interval_ms: NotNegative = 100
+    fill_empty: bool = False
+
+    @model_validator(mode="after")
+    def _known_periods(self) -> Self:
+        unknown = [period for period in self.periods if period not in PERIOD_MS]
+        if unknown:
+            raise ValueError(f"unknown period {unknown[0]!r}")
+        if BASE_PERIOD not in self.periods:
+            raise ValueError(f"{BASE_PERIOD!r} is missing: every longer candle is made of it")
+        return self
+
+
+class SaveSettings(Section):
+    """``[save]``: from the bus to the database. Retentions are durations, 0 keeps for ever."""
+
+    batch_size: Count = 1_000
+    batch_size_max: Count = 5_000
+    flush_interval_s: Positive = 1
+    trade_retention: Duration = 0
+    kline_retention: Duration = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.batch_size_max < self.batch_size:
+            raise ValueError("batch_size_max is below batch_size")
+        return self
+
+
+class Listener(Section):
+    """A network listener: loopback, or tokens, or an explicit word that nobody minds."""
+
+    host: str = "127.0.0.1"
+    tokens: Secrets = ()
+    origins: Words = ()
+    allow_anonymous: bool = False
+
+    @model_validator(mode="after")
+    def _not_open_by_accident(self) -> Self:
+        if self.host not in _LOOPBACK and not self.tokens and not self.allow_anonymous:
+            raise ValueError(
+                f"host {self.host!r} is reachable by others: set tokens or allow_anonymous"
+            )
+        return self
+
+
+class GatewaySettings(Listener):
+    """``[gateway]``: push clients."""
+
+    port: Port = 8081
+    tcp_port: Port = 8888
+    send_buffer: Count = 256
+    send_buffer_bytes: Count = 1 * _MIB
+    ring_bytes: Count = 64 * _MIB
+    max_clients: Count = 20_000
+    trusted_proxies: Words = ()
+
+
+class ApiSettings(Listener):
+    """``[api]``: REST."""
+
+    port: Port = 8080
+    request_timeout_s: Positive = 5
+    control_tokens: Secrets = ()
+    rate_limit_rps: NotNegative = 0
+
+
+class MetricsSettings(Section):
+    """``[metrics]``: health and metrics of each process; without a port the role's own."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None
+
+
+class RunSettings(Section):
+    """``[run]``: the process."""
+
+    shutdown_grace_s: Positive = 10
+
+
+def _exchanges(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        for name in value:
+            if not is_exchange_name(name):
+                raise ValueError(f"{name!r} is not an exchange name ([a-z0-9-], at most 24)")
+    return value
+
+
+class Settings(Section):
+    """Everything, one section per stage."""
+
+    database: DatabaseSettings
+    nats: NatsSettings = NatsSettings()
+    exchanges: Annotated[dict[str, ExchangeSettings], BeforeValidator(_exchanges)] = {}
+    ingest: IngestSettings = IngestSettings()
+    klines: KlinesSettings = KlinesSettings()
+    save: SaveSettings = SaveSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    api: ApiSettings = ApiSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    run: RunSettings = RunSettings()
+
+
+class Loaded(Section):
+    """Settings with, for each key that was given, the layer it came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+_LEGACY: Final = {
+    "BATCH_SIZE": "save.batch_size",
+    "FLUSH_INTERVAL": "save.flush_interval_s",
+    "WS_SEND_BUFFER": "gateway.send_buffer",
+    "APP_PORT": "api.port",
+}
+_DEFAULT_EXCHANGES: Final[dict[str, Any]] = {
+    "binance": {"symbols": ["BTCUSDT", "ETHUSDT"]},
+    "okx": {"symbols": ["BTCUSDT", "ETHUSDT"]},
+    "bybit": {"symbols": ["BTCUSDT", "ETHUSDT"]},
+    "coinbase": {"symbols": ["BTCUSD", "ETHUSD"]},
+    "kraken": {"symbols": ["BTCUSD", "ETHUSD"]},
+}
+
+
+class _Layers:
+    """A nested dictionary in the making, that remembers who set what."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+
+    def set(self, path: tuple[str, ...], value: Any, source: str) -> None:
+        place = self.values
+        for name in path[:-1]:
+            inner = place.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(".".join(path), f"{name!r} is not a section")
+            place = inner
+        place[path[-1]] = value
+        self.sources[".".join(path)] = source
+
+    def merge(self, tree: Mapping[str, Any], source: str, above: tuple[str, ...] = ()) -> None:
+        for name, value in tree.items():
+            if isinstance(value, Mapping) and len(above) < 2:  # noqa: PLR2004 - exchanges.NAME.key is deepest
+                if not value:
+                    self.values.setdefault(name, {})
+                self.merge(value, source, (*above, name))
+            else:
+                self.set((*above, name), value, source)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise ConfigError(str(path), f"cannot be read: {problem.strerror}") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(str(path), f"is not TOML: {problem}") from problem
+
+
+def _from_environment(env: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield (path, value, variable) of every variable that is meant for us."""
+    for name in sorted(env):
+        if not name.startswith(PREFIX) or "__" not in name:
+            continue
+        path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
+        if path[0] == "exchanges" and len(path) == 3:  # noqa: PLR2004 - exchanges.NAME.key
+            path = (path[0], path[1].replace("_", "-"), path[2])
+        value = env[name]
+        if path[-1].upper().endswith(_FILE_SUFFIX):
+            path = (*path[:-1], path[-1][: -len(_FILE_SUFFIX)])
+            try:
+                value = Path(value).read_text(encoding="utf-8").strip()
+            except OSError as problem:
+                raise ConfigError(name, f"cannot be read: {problem.strerror}") from problem
+        yield path, value, name
+
+
+def _from_legacy(env: Mapping[str, str], layers: _Layers) -> None:
+    """Take the variable names of the source documents."""
+    for name, key in _LEGACY.items():
+        if name in env:
+            layers.set(tuple(key.split(".")), env[name], name)
+    if "DB_HOST" in env or "DB_NAME" in env:
+        user = quote(env.get("DB_USER", "postgres"), safe="")
+        password = quote(env.get("DB_PASSWORD", ""), safe="")
+        place = f"{env.get('DB_HOST', '127.0.0.1')}:{env.get('DB_PORT', '5432')}"
+        dsn = f"postgresql://{user}:{password}@{place}/{env.get('DB_NAME', 'postgres')}"
+        layers.set(("database", "dsn"), dsn, "DB_HOST, DB_NAME, ...")
+
+
+def _explain(problem: ValidationError) -> ConfigError:
+    """Turn the first finding into an error that names the key as the file spells it."""
+    first = problem.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    words = {"missing": "is missing", "extra_forbidden": "is not a known key"}
+    message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return ConfigError(key, message)
+
+
+def load(
+    path: Path | None,
+    *,
+    env: Mapping[str, str] | None = None,
+    env_file: Path = Path(".env"),
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Read every layer and return the settings with their sources.
+
+    Args:
+        path: The TOML file. None takes `DEFAULT_FILE` where it exists, else built-in values.
+        env: The environment, the process's own by default.
+        env_file: Variables for development; absent is fine.
+        overrides: From the command line, keys as ``section.key``.
+
+    Raises:
+        ConfigError: Names the key and what is wrong with it.
+    """
+    env = os.environ if env is None else env
+    layers = _Layers()
+    chosen = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    if chosen is not None:
+        layers.merge(_from_file(chosen), str(chosen))
+    from_dotenv = {key: value or "" for key, value in dotenv.dotenv_values(env_file).items()}
+    for source, variables in ((f"{env_file}: ", from_dotenv), ("", env)):
+        _from_legacy(variables, layers)
+        for where, value, name in _from_environment(variables):
+            layers.set(where, value, source + name)
+    for key, value in (overrides or {}).items():
+        layers.set(tuple(key.split(".")), value, "command line")
+    layers.values.setdefault("exchanges", _DEFAULT_EXCHANGES)
+    layers.values.setdefault("database", {})
+    try:
+        settings = Settings.model_validate(layers.values)
+    except ValidationError as problem:
+        raise _explain(problem) from problem
+    return Loaded(settings=settings, sources=layers.sources)

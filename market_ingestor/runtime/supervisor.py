@@ -1,0 +1,108 @@
+"""Runs the roles of one process and ends them in flow order. SHELL.
+
+Owns signals, the stop sequence and its deadlines. A role that ends by itself is a fault: the
+process then drains the others and fails, and systemd or Kubernetes starts it with a clean state.
+"""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.runtime.health import HealthReport
+from market_ingestor.runtime.role import Role
+from market_ingestor.runtime.systemd import notify
+
+_log = structlog.get_logger(__name__)
+
+FLOW: Final = ("ingest", "klines", "save", "gateway", "api")  # upstream first
+BEAT_S: Final = 1.0  # watchdog and loop lag; systemd's deadline must be several times this
+_SHARE: Final = 0.5  # of the time left, for each role but the last
+
+
+class Supervisor:
+    """Starts roles, waits for a signal or a fault, and drains.
+
+    Args:
+        roles: In any order; they are stopped in flow order.
+        grace_s: Time from the first stop to the last cancellation.
+        report: Where readiness is withdrawn before anything stops.
+    """
+
+    def __init__(self, roles: Sequence[Role], *, grace_s: float, report: HealthReport) -> None:
+        self._roles = sorted(roles, key=lambda role: FLOW.index(role.name))
+        self._grace_s = grace_s
+        self._report = report
+        self._stop = asyncio.Event()
+
+    def request_stop(self) -> None:
+        """End the process; callable any number of times."""
+        self._stop.set()
+
+    def handle_signals(self) -> None:
+        """Let SIGTERM and SIGINT request a stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.request_stop)
+
+    async def run(self) -> None:
+        """Run until `request_stop` or until a role ends, then drain.
+
+        Raises:
+            Exception: What ended the first role that failed.
+        """
+        # Not a TaskGroup: there one failing role would cancel the others, who must drain instead.
+        tasks = {role.name: asyncio.create_task(role.run(), name=role.name) for role in self._roles}
+        beat = asyncio.create_task(self._beat(), name="beat")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        self._report.roles = self._roles
+        self._report.is_started = True
+        notify("READY=1")
+        _log.info("process_started", roles=[role.name for role in self._roles])
+        try:
+            await asyncio.wait({stop, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(tasks)
+        finally:
+            for task in (beat, stop, *tasks.values()):
+                task.cancel()
+            await asyncio.gather(beat, stop, *tasks.values(), return_exceptions=True)
+        self._raise_first(tasks)
+
+    async def _drain(self, tasks: dict[str, asyncio.Task[None]]) -> None:
+        self._report.is_stopping = True
+        notify("STOPPING=1")
+        _log.info("process_stopping", grace_s=self._grace_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._grace_s
+        for role in self._roles:
+            role.stop()
+            left = max(deadline - loop.time(), 0)
+            share = left if role is self._roles[-1] else left * _SHARE
+            _, pending = await asyncio.wait({tasks[role.name]}, timeout=share)
+            if pending:
+                _log.warning("role_stop_overdue", role=role.name, waited_s=round(share, 1))
+        unfinished = {task for task in tasks.values() if not task.done()}
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=max(deadline - loop.time(), 0))
+        _log.info("process_stopped", clean=all(task.done() for task in tasks.values()))
+
+    @staticmethod
+    def _raise_first(tasks: dict[str, asyncio.Task[None]]) -> None:
+        for name, task in tasks.items():
+            if task.cancelled():
+                raise TimeoutError(f"{name} did not stop within the grace")
+            problem = task.exception()
+            if problem is not None:
+                raise problem
+
+    async def _beat(self) -> None:
+        """Feed systemd's watchdog from the loop itself, and measure how late the loop is."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(BEAT_S)
+            metrics.event_loop_lag_seconds.set(max(loop.time() - before - BEAT_S, 0))
+            notify("WATCHDOG=1")
