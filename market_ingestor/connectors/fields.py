@@ -1,0 +1,223 @@
+"""The checks that every venue's trades pass, field by field.
+
+Owns what a valid id, price, amount and time is, and how each notation of time becomes integer
+microseconds. Must never know a venue, and never use a float: digits and instants stay exact.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from market_ingestor.connectors.venue import Event, Rejected, RejectReason, Trades
+from market_ingestor.errors import excerpt
+from market_ingestor.model.decimals import BadNumberError, checked
+from market_ingestor.model.trade import TRADE_ID_MAX, Side, TextTrade, Trade
+
+# What msgspec raises for bytes or text of any kind: not JSON, of another shape, invalid UTF-8 (or
+# a lone surrogate in a str), nested deeper than the interpreter's stack.
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+ID_DIGITS_MAX: Final = 19  # of 2**63 - 1
+PLAIN_CHARS_MAX: Final = 39  # so many digits cannot break any bound of model.decimals
+TIME_US_MIN: Final = 1_230_768_000_000_000  # 2009-01-01: no such market is older
+TIME_US_MAX: Final = 7_258_118_400_000_000  # 2200-01-01: beyond it the unit was misread
+VALUE_CHARS_MAX: Final = 40  # four values then fit an excerpt
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US_DIGITS: Final = 6  # digits of a second's fraction that we keep
+_SECOND_CHARS: Final = 19  # of ``2026-11-20T00:00:00``
+
+# Numbers become Decimal: out-of-range ones then do not spoil what is around them.
+_LOOSE: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+
+
+def open_object(payload: bytes | str | msgspec.Raw) -> dict[str, object]:
+    """Decode a JSON object without a schema, to find out what a typed decoder disliked.
+
+    Raises:
+        One of `DECODE_ERRORS`.
+    """
+    return _LOOSE.decode(payload)
+
+
+def open_frame(frame: bytes | str) -> dict[str, object] | Rejected:
+    """Return the object in a frame, or why there is none."""
+    try:
+        return open_object(frame)
+    except msgspec.ValidationError:
+        return Rejected("bad_type", excerpt(frame))
+    except DECODE_ERRORS:
+        return Rejected("bad_json", excerpt(frame))
+
+
+def as_mapping(value: object) -> Mapping[str, object]:
+    """Return ``value`` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: object) -> str:
+    """Return ``value`` if it is text, else nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def request_number(value: object) -> int | None:
+    """Return the number of a request that a venue echoed as number or text, None for others."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value) if len(value) <= ID_DIGITS_MAX else None
+    return None
+
+
+def checked_id(value: object) -> str | None:
+    """Return a trade id as 1-19 digits without leading zeros, None if it is none.
+
+    Args:
+        value: The venue's integer or text of digits, 0 .. 2**63-1.
+    """
+    if type(value) is int:
+        return str(value) if 0 <= value <= TRADE_ID_MAX else None
+    if not (isinstance(value, str) and value.isascii() and value.isdigit()):
+        return None
+    if len(value) < ID_DIGITS_MAX and value[0] != "0":
+        return value
+    if len(value) > ID_DIGITS_MAX:
+        return None
+    number = int(value)  # also strips leading zeros: order of ids is by length first
+    return str(number) if number <= TRADE_ID_MAX else None
+
+
+def checked_number(value: object, *, may_be_zero: bool = False) -> str | None:
+    """Return a number's text in plain notation, None unless it is positive and within bounds.
+
+    The digits stay as sent, trailing zeros included. `model.decimals.checked` decides; up to
+    39 plain digits need no arithmetic to pass it, and so look nearly all of them.
+    """
+    if not isinstance(value, str):
+        return None
+    if (
+        len(value) <= PLAIN_CHARS_MAX
+        and value.isascii()
+        and value.replace(".", "", 1).isdigit()
+        and value[0] != "."
+        and value[-1] != "."
+    ):
+        return value if may_be_zero or value.strip("0.") else None
+    try:
+        number, plain = checked(value)
+    except BadNumberError:
+        return None
+    return plain.rstrip(".") if number or may_be_zero else None  # "12." is no JSON number
+
+
+def us_from_ms(value: object) -> int | None:
+    """Return microseconds for integer milliseconds, None if ``value`` is no integer."""
+    return value * 1000 if type(value) is int else None
+
+
+def us_from_ms_text(value: object) -> int | None:
+    """Return microseconds for milliseconds written as digits, None if ``value`` is not that."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value) * 1000 if len(value) <= ID_DIGITS_MAX else None
+    return None
+
+
+def us_from_seconds(text: str) -> int | None:
+    """Return microseconds for decimal seconds, digits beyond the microsecond cut; else None.
+
+    Args:
+        text: ``1795132800.7714021`` or ``1795132800``.
+    """
+    seconds, point, fraction = text.partition(".")
+    if not (text.isascii() and seconds.isdigit() and len(text) <= PLAIN_CHARS_MAX):
+        return None
+    if point and not fraction.isdigit():
+        return None
+    return int(seconds + fraction[:_US_DIGITS].ljust(_US_DIGITS, "0"))
+
+
+def us_from_rfc3339(value: object) -> int | None:
+    """Return microseconds for an RFC 3339 instant, None if ``value`` is none.
+
+    Zero to nine digits of a second's fraction; those beyond the microsecond are cut, not rounded,
+    so that a time never moves into the next window.
+    """
+    if (
+        not isinstance(value, str)
+        or value[10:11] != "T"
+        or value[19:20] not in {".", "Z", "+", "-"}
+    ):
+        return None  # fromisoformat alone takes dates, week dates and local times too
+    if value[4] != "-" or value[7] != "-" or value[13] != ":" or value[16] != ":":
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+        since = instant - _EPOCH
+    except (ValueError, TypeError, OverflowError):  # no date; no offset; beyond year 1 or 9999
+        return None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def checked_trade(
+    *,
+    id: object,  # noqa: A002 - the word of the model
+    price: object,
+    amount: object,
+    side: Side | None,
+    time_us: int | None,
+    has_amounts: bool = True,
+) -> TextTrade | Rejected:
+    """Return the trade if each field is fit to use, else one `Rejected` with the first reason.
+
+    Args:
+        id: The venue's trade id, integer or digits.
+        price: The venue's text of the price; anything but text is refused.
+        amount: Likewise; zero is accepted only without ``has_amounts``.
+        side: The taker's side; None means that the venue's word for it was not understood.
+        time_us: Trade time in microseconds, None if it could not be read.
+        has_amounts: Whether the venue's trades carry amounts (`Limits.has_amounts`).
+    """
+    trade_id = checked_id(id)
+    price_text = checked_number(price)
+    amount_text = checked_number(amount, may_be_zero=not has_amounts)
+    reason: RejectReason
+    if trade_id is None:
+        reason = "bad_id"
+    elif price_text is None:
+        reason = "bad_price"
+    elif amount_text is None:
+        reason = "bad_amount"
+    elif side is None:
+        reason = "bad_side"
+    elif time_us is None or not TIME_US_MIN <= time_us < TIME_US_MAX:
+        reason = "bad_time"
+    else:
+        return Trade(id=trade_id, price=price_text, amount=amount_text, side=side, time_us=time_us)
+    shown = (f"{name}={_short(value)}" for name, value in (
+        ("id", id), ("price", price), ("amount", amount), ("time_us", time_us)
+    ))  # fmt: skip
+    return Rejected(reason, excerpt(" ".join(shown)))
+
+
+def _short(value: object) -> str:
+    """Return a bounded text of a value of any type, without walking through it."""
+    if isinstance(value, str):
+        return value[:VALUE_CHARS_MAX]
+    if isinstance(value, int) and abs(value) <= TRADE_ID_MAX:
+        return str(value)  # of a huge integer it takes quadratic time, or raises
+    return type(value).__name__
+
+
+def events_of(venue_symbol: str, results: Iterable[TextTrade | Rejected]) -> list[Event]:
+    """Return one `Trades` with what is good, in order, then each `Rejected`."""
+    trades: list[TextTrade] = []
+    rejected: list[Event] = []
+    for result in results:
+        if isinstance(result, Rejected):
+            rejected.append(result)
+        else:
+            trades.append(result)
+    return [Trades(venue_symbol, trades), *rejected] if trades else rejected
