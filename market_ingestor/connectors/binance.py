@@ -4,8 +4,8 @@ Owns Binance's addresses, limits, frames and pages. Must never know who connects
 Documents: https://github.com/binance/binance-spot-api-docs (web-socket-streams.md, rest-api.md).
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
     as_mapping,
     checked_trade,
-    events_of,
+    event_of,
     open_frame,
     open_object,
     request_number,
@@ -162,7 +162,7 @@ class Binance(msgspec.Struct, frozen=True, gc=False):
             side=_taker(data.is_buyer_maker),
             time_us=us_from_ms(data.time_ms),
         )
-        return events_of(data.symbol, (trade,))
+        return event_of(data.symbol, trade)
 
     def instruments_request(self) -> RestRequest:
         """Return the request for ``exchangeInfo`` (weight 20) without the long permission sets."""
@@ -221,7 +221,7 @@ def _decode_odd(frame: bytes | str) -> Sequence[Event]:
         return [ClosingSoon("serverShutdown")]
     if event.get("e") == "trade":  # with a field of the wrong type, or from an unwrapped stream
         symbol = text_of(event.get("s"))
-        return events_of(symbol, (_loose_trade(event),)) if symbol else [_bad_type(frame)]
+        return event_of(symbol, _loose_trade(event)) if symbol else [_bad_type(frame)]
     request_id = request_number(body.get("id"))
     failure = as_mapping(body.get("error")) or body
     if "code" in failure:
@@ -235,7 +235,7 @@ def _bad_type(frame: bytes | str) -> Rejected:
     return Rejected("bad_type", excerpt(frame))
 
 
-def _loose_trade(event: Any) -> TextTrade | Rejected:
+def _loose_trade(event: Mapping[str, object]) -> TextTrade | Rejected:
     return checked_trade(
         id=event.get("t"),
         price=event.get("p"),

@@ -96,11 +96,11 @@ class _Rows(msgspec.Struct, gc=False):
     data: list[msgspec.Raw]
 
 
-class _PriceFilter(msgspec.Struct, gc=False):
+class _PriceFilter(msgspec.Struct, frozen=True, gc=False):
     tickSize: str = ""  # noqa: N815 - the venue's own word
 
 
-class _LotSizeFilter(msgspec.Struct, gc=False):
+class _LotSizeFilter(msgspec.Struct, frozen=True, gc=False):
     basePrecision: str = ""  # noqa: N815 - the venue's own word
 
 
@@ -122,8 +122,8 @@ class _Listed(msgspec.Struct, gc=False):
     lotSizeFilter: _LotSizeFilter = _LotSizeFilter()  # noqa: N815 - as above
 
 
-class _List(msgspec.Struct, gc=False):
-    list: list[msgspec.Raw] = []
+class _List(msgspec.Struct, frozen=True, gc=False):
+    rows: list[msgspec.Raw] = msgspec.field(name="list", default=[])
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -307,7 +307,7 @@ def _rows(exchange: str, response: RestResponse) -> list[msgspec.Raw]:
         raise VenueBannedError(exchange, excerpt(envelope.retMsg), retry_after_s=float(_BAN_S[429]))
     if envelope.retCode != 0:
         raise VenueError(exchange, excerpt(f"{envelope.retCode} {envelope.retMsg}"))
-    return envelope.result.list
+    return envelope.result.rows
 
 
 def _instrument(row: msgspec.Raw) -> VenueInstrument:

@@ -15,7 +15,7 @@ from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
     checked_id,
     checked_trade,
-    events_of,
+    event_of,
     open_frame,
     open_object,
     text_of,
@@ -157,7 +157,7 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
             side=_TAKERS.get(wire.side),
             time_us=us_from_rfc3339(wire.time),
         )
-        return events_of(wire.product_id, (trade,))
+        return event_of(wire.product_id, trade)
 
     def instruments_request(self) -> RestRequest:
         """Return the request for the products."""
@@ -222,7 +222,7 @@ def _decode_odd(frame: bytes | str) -> Sequence[Event]:
         return [body]
     kind, product_id = text_of(body.get("type")), text_of(body.get("product_id"))
     if kind == "match" and product_id:
-        return events_of(product_id, (_trade_of(body),))
+        return event_of(product_id, _trade_of(body))
     if kind in {"match", "last_match", "heartbeat", "subscriptions", "error"}:
         return [Rejected("bad_type", excerpt(frame))]
     return [Ignored()]

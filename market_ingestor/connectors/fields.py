@@ -98,14 +98,10 @@ def checked_number(value: object, *, may_be_zero: bool = False) -> str | None:
     """
     if not isinstance(value, str):
         return None
-    if (
-        len(value) <= PLAIN_CHARS_MAX
-        and value.isascii()
-        and value.replace(".", "", 1).isdigit()
-        and value[0] != "."
-        and value[-1] != "."
-    ):
-        return value if may_be_zero or value.strip("0.") else None
+    if len(value) <= PLAIN_CHARS_MAX and value.isascii():
+        whole, point, fraction = value.partition(".")
+        if whole.isdigit() and (fraction.isdigit() or not point):
+            return value if may_be_zero or value.strip("0.") else None
     try:
         number, plain = checked(value)
     except BadNumberError:
@@ -209,6 +205,11 @@ def _short(value: object) -> str:
     if isinstance(value, int) and abs(value) <= TRADE_ID_MAX:
         return str(value)  # of a huge integer it takes quadratic time, or raises
     return type(value).__name__
+
+
+def event_of(venue_symbol: str, result: TextTrade | Rejected) -> list[Event]:
+    """Return the event of a frame that carries one trade."""
+    return [result] if isinstance(result, Rejected) else [Trades(venue_symbol, (result,))]
 
 
 def events_of(venue_symbol: str, results: Iterable[TextTrade | Rejected]) -> list[Event]:
