@@ -148,7 +148,6 @@ async def _move_out(base: Path, postgres: Path) -> Home:
     _make(outside)
     if outside.is_symlink() or outside.stat().st_uid not in {0, identity.uid}:
         raise EmbeddedError(f"{outside} belongs to somebody else: remove it, or do not run as root")
-    _give(outside, identity)
     if not await _works(identity, outside, postgres):
         raise EmbeddedError("PostgreSQL refuses to run as root: run as an ordinary user")
     (base / "location").write_text(f"{outside}\n", encoding="utf-8")
@@ -192,15 +191,16 @@ def _data_owner(base: Path) -> int | None:
 
 
 async def _works(identity: Identity, base: Path, postgres: Path) -> bool:
+    """Try it; this makes ``base`` itself, not yet what is in it, belong to ``identity``."""
+    os.chown(base, identity.uid, identity.gid)
     shell = ["/bin/sh", "-c", PROBE_SCRIPT, "sh", str(postgres), str(base / "probe")]
     argv = identity.wrap(shell, signal.SIGKILL)
     return await run_tool(argv, user=identity.user, timeout_s=PROBE_TIMEOUT_S) is not None
 
 
 def _give(base: Path, identity: Identity) -> None:
-    """Make everything in ``base`` belong to ``identity``, unless it does already."""
-    data = base / "data"
-    if all(p.stat().st_uid == identity.uid for p in (base, data) if p.exists()):
+    """Make everything in ``base`` belong to ``identity``, unless the data does already."""
+    if _data_owner(base) in {None, identity.uid}:
         return
     for folder, _, files in os.walk(base):
         os.chown(folder, identity.uid, identity.gid)
