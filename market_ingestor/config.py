@@ -255,21 +255,23 @@ class _Layers:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
 
-    def set(self, path: tuple[str, ...], value: Any, source: str) -> None:
+    def section(self, path: tuple[str, ...]) -> dict[str, Any]:
         place = self.values
-        for name in path[:-1]:
+        for name in path:
             inner = place.setdefault(name, {})
             if not isinstance(inner, dict):
                 raise ConfigError(".".join(path), f"{name!r} is not a section")
             place = inner
-        place[path[-1]] = value
+        return place
+
+    def set(self, path: tuple[str, ...], value: Any, source: str) -> None:
+        self.section(path[:-1])[path[-1]] = value
         self.sources[".".join(path)] = source
 
     def merge(self, tree: Mapping[str, Any], source: str, above: tuple[str, ...] = ()) -> None:
         for name, value in tree.items():
             if isinstance(value, Mapping) and len(above) < 2:  # noqa: PLR2004 - exchanges.NAME.key is deepest
-                if not value:
-                    self.values.setdefault(name, {})
+                self.section((*above, name))
                 self.merge(value, source, (*above, name))
             else:
                 self.set((*above, name), value, source)

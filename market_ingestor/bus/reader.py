@@ -103,7 +103,7 @@ class PullReader:
         self._subscription = await self._bus.client.subscribe(
             f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
-        self._bus.on_reconnect(self._restart)
+        self._bus.on_reconnect(self._doubt)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -167,11 +167,16 @@ class PullReader:
         self._outstanding = 0
         self._wake.set()
 
+    def _doubt(self) -> None:
+        """Take the consumer for lost: a request to one that is gone is answered by silence."""
+        self._gone = True
+        self._restart()
+
     async def _ask(self, now: float) -> None:
         """Keep between half a batch and one and a half batches asked for."""
         if self._outstanding and now - self._heard_at > SILENCE_S:
-            self._restart()
-        if self._outstanding > self._batch // 2 or not self._bus.is_connected:
+            self._doubt()
+        if self._gone or self._outstanding > self._batch // 2 or not self._bus.is_connected:
             return
         body = msgspec.json.encode(
             {
@@ -249,10 +254,10 @@ class OrderedReader(PullReader):
         return self._accepted_sequence + 1
 
     async def __aexit__(self, *exc: object) -> None:
+        await super().__aexit__(*exc)
         if self._consumer and self._bus.is_connected:
             with contextlib.suppress(ApiError, nats.errors.Error, TimeoutError):
                 await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}")
-        await super().__aexit__(*exc)
 
     async def _recover(self) -> None:
         self._made += 1
@@ -276,12 +281,6 @@ class OrderedReader(PullReader):
         self.pending = answer.get("num_pending", 0)
         self._gone = False
         self._restart()
-
-    def _restart(self) -> None:
-        super()._restart()
-        # A memory consumer does not survive its server; make a new one rather than guess.
-        if self._outstanding == 0 and not self._bus.is_connected:
-            self._gone = True
 
     def _accept(self, arrived: Delivery) -> None:
         if f".{self._consumer}." not in arrived.reply:

@@ -1,0 +1,201 @@
+"""Publishing and reading a real nats-server, also while it is killed under load."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.ack_window import PubAck
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.publisher import Publisher
+from market_ingestor.bus.reader import OrderedReader, PullReader
+from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
+from tests.support.servers import NatsHandle
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = streams.StreamLimits(max_age_s=3_600, max_bytes=64 * 1024**2, duplicate_window_s=30)
+
+
+@asynccontextmanager
+async def connected(
+    server: NatsHandle, limits: streams.StreamLimits = LIMITS
+) -> AsyncIterator[Bus]:
+    bus = await Bus.connect([server.url], name="test")
+    configs = streams.market_streams(
+        raw=limits, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
+    )
+    await bus.ensure_streams(configs, update=True)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@asynccontextmanager
+async def publishing(bus: Bus) -> AsyncIterator[Publisher]:
+    publisher = Publisher(bus)
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield publisher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def read_all(bus: Bus, stream: str, count: int) -> list[str]:
+    payloads: list[str] = []
+    async with OrderedReader(bus, stream, start_sequence=1) as reader:
+        while len(payloads) < count:
+            arrived = await reader.next(10)
+            assert arrived, f"{len(payloads)} of {count} messages"
+            payloads += [each.payload.decode() for each in arrived]
+    return payloads
+
+
+async def test_streams_can_be_set_up_twice(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus, connected(nats_server):
+        state = await bus.stream_state(subjects.RAW_STREAM)
+    assert state.bytes_max == LIMITS.max_bytes
+    assert state.messages == 0
+
+
+async def test_a_stream_the_server_refuses_is_one_clear_error(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus:
+        config = streams.stream_config(
+            "OTHER", subjects.RAW_ALL, LIMITS, replicas=1, keeps_unread=False
+        )
+        with pytest.raises(StreamSetupError, match="OTHER"):
+            await bus.ensure_streams([config], update=True)
+
+
+async def test_no_server_is_one_clear_error() -> None:
+    with pytest.raises(BusError, match="no NATS server reached"):
+        await Bus.connect(["nats://127.0.0.1:1"], name="test", timeout_s=0.5)
+
+
+async def test_what_is_published_is_read_in_order(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        for number in range(5_000):
+            await publisher.send(f"market.raw.a.S{number % 7}", b"%d" % number, f"m{number}")
+        assert await publisher.drain(10)
+        assert publisher.in_flight == 0
+        assert await read_all(bus, subjects.RAW_STREAM, 5_000) == [str(n) for n in range(5_000)]
+
+
+async def killed_and_started(server: NatsHandle) -> None:
+    await server.kill()
+    await server.start()
+
+
+async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(
+    nats_server: NatsHandle,
+) -> None:
+    count = 20_000
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        fault: asyncio.Task[None] | None = None
+        for number in range(count):
+            if number == count // 2:
+                fault = asyncio.create_task(killed_and_started(nats_server))
+            await publisher.send(f"market.raw.a.S{number % 50}", b"%d" % number, f"m{number}")
+        assert fault is not None
+        await fault
+        assert await publisher.drain(30)
+        assert publisher.resent > 0
+        stored = await read_all(bus, subjects.RAW_STREAM, count)
+    assert len(stored) == count
+    assert set(stored) == {str(number) for number in range(count)}
+
+
+async def test_readers_go_on_after_the_server_was_killed(nats_server: NatsHandle) -> None:
+    durable = streams.durable_config("save", ack_wait_s=30, max_ack_pending=10_000)
+    async with (
+        connected(nats_server) as bus,
+        publishing(bus) as publisher,
+        OrderedReader(bus, subjects.RAW_STREAM, start_sequence=1) as ordered,
+        PullReader(bus, subjects.RAW_STREAM, durable) as shared,
+    ):
+        seen: tuple[list[str], list[str]] = ([], [])
+        for phase in range(2):
+            if phase:
+                await nats_server.kill()
+                await nats_server.start()
+            for number in range(100):
+                name = f"{phase}.{number}"
+                await publisher.send("market.raw.a.S", name.encode(), name)
+            async with asyncio.timeout(30):
+                for reader, names in zip((ordered, shared), seen, strict=True):
+                    while len(set(names)) < (phase + 1) * 100:
+                        arrived = await reader.next(1)
+                        names += [each.payload.decode() for each in arrived]
+                        if reader is shared:
+                            await shared.ack(arrived)
+        expected = [f"{phase}.{number}" for phase in range(2) for number in range(100)]
+        assert seen[0] == expected
+        assert set(seen[1]) == set(expected)
+
+
+async def test_the_fence_admits_one_writer(nats_server: NatsHandle) -> None:
+    subject = "market.kline.a.S.1m"
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        first = await publisher.publish(subject, b"1", "k1", expected_sequence=0)
+        assert first == PubAck(sequence=1, is_duplicate=False)
+        with pytest.raises(StaleSequenceError):
+            await publisher.publish(subject, b"2", "k2", expected_sequence=0)
+        again = await publisher.publish(subject, b"1", "k1", expected_sequence=0)
+        assert again == PubAck(sequence=1, is_duplicate=True)
+        stored = await bus.last_message(subjects.KLINE_STREAM, subject)
+        assert stored is not None
+        assert (stored.sequence, stored.payload) == (1, b"1")
+        assert await bus.last_message(subjects.KLINE_STREAM, "market.kline.a.S.5m") is None
+
+
+async def test_a_full_stream_holds_the_publisher_until_there_is_room(
+    nats_server: NatsHandle,
+) -> None:
+    small = streams.StreamLimits(max_age_s=3_600, max_bytes=20_000, duplicate_window_s=30)
+    async with connected(nats_server, small) as bus, publishing(bus) as publisher:
+        for number in range(40):
+            await publisher.send("market.raw.a.S", b"x" * 1_000, f"m{number}")
+        assert not await publisher.drain(1)  # the server refuses, and the publisher keeps on
+        assert publisher.is_held
+        await bus.api(f"STREAM.PURGE.{subjects.RAW_STREAM}")
+        # Room for the rest only when what is stored goes again; the numbers fit twice.
+        assert publisher.refused > 0
+        async with asyncio.timeout(20):
+            while publisher.in_flight:
+                await bus.api(f"STREAM.PURGE.{subjects.RAW_STREAM}")
+                await publisher.drain(0.1)
+        assert not publisher.is_held
+
+
+async def test_an_unacknowledged_message_comes_again(nats_server: NatsHandle) -> None:
+    durable = streams.durable_config("save", ack_wait_s=0.5, max_ack_pending=10)
+    async with (
+        connected(nats_server) as bus,
+        publishing(bus) as publisher,
+        PullReader(bus, subjects.RAW_STREAM, durable) as reader,
+    ):
+        await publisher.send("market.raw.a.S", b"1", "m1")
+        (first,) = await reader.next(5)
+        (second,) = await reader.next(5)
+        assert first.sequence == second.sequence
+        await reader.ack([second])
+        async with asyncio.timeout(5):
+            while True:
+                state = await bus.consumer_state(subjects.RAW_STREAM, "save")
+                assert state is not None
+                if state.ack_floor == 1 and not state.unacknowledged:
+                    break
+
+
+async def test_a_stream_can_be_entered_by_time(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        await publisher.publish("market.raw.a.S", b"1", "m1")
+        between = datetime.now(UTC)
+        await publisher.publish("market.raw.a.S", b"2", "m2")
+        assert await bus.sequence_since(subjects.RAW_STREAM, between) == 2
+        assert await bus.sequence_since(subjects.RAW_STREAM, datetime.now(UTC)) == 3

@@ -1,0 +1,54 @@
+"""Subjects are built and taken apart in one place, and unsafe tokens never reach one."""
+
+import pytest
+
+from market_ingestor.bus import subjects
+from market_ingestor.errors import DecodeError
+
+
+def test_subjects_are_those_of_the_contract() -> None:
+    assert subjects.raw("binance", "BTCUSDT") == "market.raw.binance.BTCUSDT"
+    assert subjects.mark("sim-okx") == "market.raw.sim-okx._"
+    assert subjects.kline("kraken", "BTCUSD", "1m") == "market.kline.kraken.BTCUSD.1m"
+    assert subjects.live("kraken", "BTCUSD", "1w") == "market.live.kraken.BTCUSD.1w"
+    assert subjects.event("bybit", "_") == "market.event.bybit._"
+    assert subjects.dead("save") == "market.dead.save"
+
+
+@pytest.mark.parametrize(
+    ("exchange", "symbol"),
+    [("Binance", "A"), ("a.b", "A"), ("a", "*"), ("a", "A>"), ("a", "btc"), ("a", ""), ("", "A")],
+)
+def test_unsafe_tokens_are_refused(exchange: str, symbol: str) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        subjects.raw(exchange, symbol)
+
+
+def test_unknown_periods_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a period"):
+        subjects.kline("a", "A", "2m")
+
+
+def test_parsing_returns_what_was_built() -> None:
+    assert subjects.parse_raw(subjects.raw("okx", "ETHUSDT")) == ("okx", "ETHUSDT")
+    assert subjects.parse_raw(subjects.mark("okx")) == ("okx", None)
+    assert subjects.parse_kline(subjects.live("okx", "ETHUSDT", "5m")) == ("okx", "ETHUSDT", "5m")
+
+
+@pytest.mark.parametrize(
+    "subject", ["market.raw.okx", "market.kline.a.B.1m.x", "other.raw.a.B", ""]
+)
+def test_foreign_subjects_are_decode_errors(subject: str) -> None:
+    with pytest.raises(DecodeError):
+        subjects.parse_raw(subject)
+    with pytest.raises(DecodeError):
+        subjects.parse_kline(subject)
+
+
+def test_a_batch_id_names_feed_symbol_and_number() -> None:
+    assert subjects.batch_id("i0-7", "BTCUSDT", 412) == "i0-7.BTCUSDT.412"
+
+
+def test_a_kline_id_changes_with_its_revision() -> None:
+    one = subjects.kline_id("market.kline.a.B.1m", 60_000, 1, "ff")
+    assert one != subjects.kline_id("market.kline.a.B.1m", 60_000, 2, "ff")
