@@ -1,1 +1,20 @@
-"""The venues' own protocols, with faults on cue."""
+"""Simulated exchanges: real WebSocket and REST servers that speak each venue's own protocol.
+
+Connectors cannot tell them from the real ones. Deterministic from a seed, with faults on cue and a
+record of the truth; see `server.SimulatedVenue` and `simulation.Simulation`.
+"""
+
+from market_ingestor.simulator.faults import Fault
+from market_ingestor.simulator.markets import VENUES, default_symbols
+from market_ingestor.simulator.server import SimulatedVenue
+from market_ingestor.simulator.simulation import SimulateOptions, Simulation, simulate
+
+__all__ = [
+    "VENUES",
+    "Fault",
+    "SimulateOptions",
+    "SimulatedVenue",
+    "Simulation",
+    "default_symbols",
+    "simulate",
+]
