@@ -6,8 +6,8 @@ process then drains the others and fails, and systemd or Kubernetes starts it wi
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -18,6 +18,8 @@ from market_ingestor.runtime.systemd import notify
 
 _log = structlog.get_logger(__name__)
 
+_ResultT = TypeVar("_ResultT")
+
 FLOW: Final = ("ingest", "klines", "save", "gateway", "api")  # upstream first
 BEAT_S: Final = 1.0  # watchdog and loop lag; systemd's deadline must be several times this
 _SHARE: Final = 0.5  # of the time left, for each role but the last
@@ -27,13 +29,12 @@ class Supervisor:
     """Starts roles, waits for a signal or a fault, and drains.
 
     Args:
-        roles: In any order; they are stopped in flow order.
         grace_s: Time from the first stop to the last cancellation.
         report: Where readiness is withdrawn before anything stops.
     """
 
-    def __init__(self, roles: Sequence[Role], *, grace_s: float, report: HealthReport) -> None:
-        self._roles = sorted(roles, key=lambda role: FLOW.index(role.name))
+    def __init__(self, *, grace_s: float, report: HealthReport) -> None:
+        self._roles: list[Role] = []
         self._grace_s = grace_s
         self._report = report
         self._stop = asyncio.Event()
@@ -48,12 +49,30 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)
 
-    async def run(self) -> None:
+    async def unless_stopped(self, work: Coroutine[Any, Any, _ResultT]) -> _ResultT | None:
+        """Return what ``work`` returns, or None when a stop was requested first."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            return None
+        finally:
+            for each in (task, stop):
+                each.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+
+    async def run(self, roles: Sequence[Role]) -> None:
         """Run until `request_stop` or until a role ends, then drain.
+
+        Args:
+            roles: In any order; they are stopped in flow order.
 
         Raises:
             Exception: What ended the first role that failed.
         """
+        self._roles = sorted(roles, key=lambda role: FLOW.index(role.name))
         # Not a TaskGroup: there one failing role would cancel the others, who must drain instead.
         tasks = {role.name: asyncio.create_task(role.run(), name=role.name) for role in self._roles}
         beat = asyncio.create_task(self._beat(), name="beat")

@@ -1,0 +1,73 @@
+"""What each role may publish and subscribe to on NATS: the least it needs. Pure.
+
+Whoever may publish ``market.raw.>`` can forge candles, so only ingest may.
+"""
+
+from typing import Final, NamedTuple
+
+from market_ingestor.bus import subjects
+
+_READ: Final = (
+    "$JS.API.INFO",
+    "$JS.API.STREAM.INFO.>",
+    "$JS.API.STREAM.MSG.GET.>",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.CONSUMER.CREATE.>",
+    "$JS.API.CONSUMER.DELETE.>",
+    "$JS.API.CONSUMER.INFO.>",
+    "$JS.API.CONSUMER.MSG.NEXT.>",
+)
+_INBOX: Final = "_INBOX.>"
+
+
+class RoleRights(NamedTuple):
+    """Subjects a role may publish to and subscribe to."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def _bucket(name: str) -> str:
+    return f"$KV.{name}.>"
+
+
+ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
+    "ingest": RoleRights(
+        (
+            *_READ,
+            subjects.RAW_ALL,
+            subjects.EVENT_ALL,
+            subjects.dead("ingest"),
+            _bucket(subjects.CONTROL_BUCKET),
+            _bucket(subjects.MEMBERS_BUCKET),
+        ),
+        (_INBOX,),
+    ),
+    "klines": RoleRights(
+        (
+            *_READ,
+            subjects.KLINE_ALL,
+            subjects.LIVE_ALL,
+            subjects.STATS_ALL,
+            subjects.EVENT_ALL,
+            subjects.dead("klines"),
+            _bucket(subjects.STATE_BUCKET),
+        ),
+        (_INBOX,),
+    ),
+    "save": RoleRights(
+        (
+            *_READ,
+            "$JS.API.CONSUMER.DURABLE.CREATE.>",
+            f"$JS.API.STREAM.PURGE.{subjects.RAW_STREAM}",
+            "$JS.ACK.>",
+            subjects.EVENT_ALL,
+            subjects.dead("save"),
+        ),
+        (_INBOX,),
+    ),
+    "gateway": RoleRights(_READ, (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL)),
+    "api": RoleRights(
+        (*_READ, _bucket(subjects.CONTROL_BUCKET)), (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL)
+    ),
+}

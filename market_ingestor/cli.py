@@ -1,0 +1,197 @@
+"""The command line (contract, section 3): parse, set up the process, call one function.
+
+Exit status 0 is fine, 2 is bad usage or configuration (the key is named), 1 is a failure.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import uvloop
+
+from market_ingestor import __version__, logs
+from market_ingestor.config import Loaded, load
+from market_ingestor.errors import ConfigError, MarketIngestorError
+from market_ingestor.model import decimals
+from market_ingestor.model.exchange import SIMULATED_PREFIX
+from market_ingestor.runtime import assembly, commands
+from market_ingestor.runtime.demo import DemoOptions, demo
+from market_ingestor.runtime.shard import Shard
+from market_ingestor.runtime.supervisor import FLOW
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file; default /etc/market-ingestor/config.toml, then built-in values.",
+)
+
+
+def _fail(problem: Exception, status: int) -> NoReturn:
+    click.echo(f"market-ingestor: {problem}", err=True)
+    sys.exit(status)
+
+
+def _execute(work: Callable[[], Coroutine[Any, Any, int | None]]) -> NoReturn:
+    """Run a coroutine on uvloop and leave with the exit status its outcome means."""
+    decimals.install()  # before any thread starts
+    logs.configure()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status = runner.run(work())
+    except ConfigError as problem:
+        _fail(problem, EXIT_USAGE)
+    except MarketIngestorError as problem:
+        _fail(problem, EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_FAILED)
+    sys.exit(status or 0)
+
+
+def _load(config_file: Path | None, **overrides: Any) -> Loaded:
+    given = {key.replace("__", "."): value for key, value in overrides.items() if value is not None}
+    try:
+        return load(config_file, overrides=given)
+    except ConfigError as problem:
+        _fail(problem, EXIT_USAGE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="market-ingestor")
+def main() -> None:
+    """Record live trades from exchanges and turn them into candles that can be trusted."""
+
+
+@main.command()
+@click.argument("roles", nargs=-1, type=click.Choice(FLOW))
+@_config_option
+@click.option("--shard", default="1/1", help="I/N, or auto/N: ordinal from the host name.")
+@click.option("--mode", type=click.Choice(["live", "test"]), help="Overrides [ingest] mode.")
+def run(roles: tuple[str, ...], config_file: Path | None, shard: str, mode: str | None) -> None:
+    """Run ROLES in this process; none means all of them."""
+    loaded = _load(config_file, ingest__mode=mode)
+    try:
+        chosen = Shard.parse(shard)
+    except ConfigError as problem:
+        _fail(problem, EXIT_USAGE)
+    _execute(lambda: assembly.run_roles(loaded.settings, roles or FLOW, shard=chosen))
+
+
+@main.command(name="demo")
+@click.option("--live", is_flag=True, help="The real venues instead of simulated ones.")
+@click.option("--duration", type=click.FloatRange(min=0), help="End after so many seconds.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), default=Path(".data"))
+@click.option("--frames", multiple=True, metavar="VENUE=FILE", help="Replay recorded frames.")
+@click.option("--rate", type=click.FloatRange(min=0), default=50, help="Trades/s per venue.")
+@click.option("--seed", type=int, default=1)
+@click.option("--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def demo_command(
+    *,
+    live: bool,
+    duration: float | None,
+    data: Path,
+    frames: tuple[str, ...],
+    rate: float,
+    seed: int,
+    faults: Path | None,
+) -> None:
+    """Run everything on this machine: servers, venues, roles; until Ctrl-C."""
+    options = DemoOptions(
+        is_live=live,
+        duration_s=duration,
+        folder=data,
+        frames=_frames(frames),
+        rate=rate,
+        seed=seed,
+        faults=faults,
+    )
+    _execute(lambda: demo(options))
+
+
+def _frames(given: tuple[str, ...]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for each in given:
+        venue, equals, file = each.partition("=")
+        if not equals or not Path(file).is_file():
+            raise click.BadParameter(f"{each!r} is not VENUE=FILE with a file that exists")
+        files[venue.removeprefix(SIMULATED_PREFIX)] = Path(file)
+    return files
+
+
+@main.command()
+@_config_option
+def migrate(config_file: Path | None) -> None:
+    """Bring the database to this version's schema."""
+    loaded = _load(config_file)
+    _execute(lambda: commands.migrate_database(loaded.settings))
+
+
+@main.command(name="config")
+@_config_option
+def show_config(config_file: Path | None) -> None:
+    """Print the effective settings and where each came from, secrets hidden."""
+    commands.print_config(_load(config_file))
+
+
+@main.command()
+@_config_option
+def check(config_file: Path | None) -> None:
+    """Validate the settings and reach NATS, the database and the venues."""
+    loaded = _load(config_file)
+    _execute(lambda: commands.check(loaded.settings))
+
+
+def _time(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
+    """Read Unix milliseconds or RFC 3339."""
+    if value is None:
+        return None
+    try:
+        if value.isdigit():
+            return datetime.fromtimestamp(int(value) / 1000, UTC)
+        parsed = datetime.fromisoformat(value)
+    except (ValueError, OverflowError) as problem:
+        raise click.BadParameter(f"{value!r} is no time", param=option) from problem
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+@main.command()
+@_config_option
+@click.option("--exchange")
+@click.option("--symbol")
+@click.option("--from", "from_time", callback=_time, help="Milliseconds or RFC 3339, inclusive.")
+@click.option("--to", "to_time", callback=_time, help="Exclusive.")
+def verify(
+    config_file: Path | None,
+    exchange: str | None,
+    symbol: str | None,
+    from_time: datetime | None,
+    to_time: datetime | None,
+) -> None:
+    """Recompute candles from stored trades and compare; exit 1 when one differs."""
+    loaded = _load(config_file)
+    scope = commands.VerifyScope(
+        exchange=exchange, symbol=symbol, from_time=from_time, to_time=to_time
+    )
+    _execute(lambda: commands.verify_candles(loaded.settings, scope))
+
+
+@main.command()
+@click.option("--venue", "venues", multiple=True, help="Default: all five.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the first venue.")
+@click.option("--seed", type=int, default=1)
+@click.option("--rate", type=click.FloatRange(min=0), default=50, help="Trades/s per venue.")
+@click.option("--symbols", default="", help="Comma-separated; default: eight pairs a venue.")
+@click.option("--frames", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--speed", type=click.FloatRange(min=0), default=0, help="0: as fast as read.")
+@click.option("--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--record", type=click.Path(path_type=Path, dir_okay=False))
+def simulate(**options: Any) -> None:
+    """Run venue simulators alone and print their addresses."""
+    _execute(lambda: commands.simulate_venues(**options))

@@ -1,0 +1,201 @@
+"""Puts a process together: connections, roles, health, supervisor. SHELL.
+
+The one place that knows every part. Order: settings are valid before anything is opened; health
+answers before anything is connected; streams exist before a role starts.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+import msgspec
+import structlog
+
+from market_ingestor.api.app import ApiRole
+from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.config import NatsSettings, Settings
+from market_ingestor.connectors.ingest import IngestRole
+from market_ingestor.errors import BusError
+from market_ingestor.klines.processor import KlineProcessor
+from market_ingestor.push.gateway import PushGateway
+from market_ingestor.runtime.health import HealthReport, health_app
+from market_ingestor.runtime.role import Role
+from market_ingestor.runtime.shard import Shard
+from market_ingestor.runtime.supervisor import Supervisor
+from market_ingestor.runtime.web import WebServer, listen
+from market_ingestor.storage.candle_store import DatabaseCandleStore
+from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.saver import BatchSaver
+from market_ingestor.storage.timescale import Database
+
+_log = structlog.get_logger(__name__)
+
+RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
+DUPLICATES_S: Final = 120.0
+MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
+BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
+PORTS: Final = {"ingest": 9701, "klines": 9702, "save": 9703, "gateway": 9704, "api": 9705}
+SHARED_PORT: Final = 9700
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses of NATS: for setting streams up, and for each role under its own user."""
+
+    setup: tuple[str, ...]
+    roles: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def same(cls, servers: Sequence[str]) -> "Links":
+        """Return links by which every role uses the same addresses."""
+        return cls(setup=tuple(servers), roles=dict.fromkeys(PORTS, tuple(servers)))
+
+
+def stream_configs(nats: NatsSettings) -> list[dict[str, object]]:
+    """Return the four streams as configured."""
+
+    def bounded(max_bytes: int) -> streams.StreamLimits:
+        return streams.StreamLimits(
+            max_age_s=nats.derived_max_age, max_bytes=max_bytes, duplicate_window_s=DUPLICATES_S
+        )
+
+    return streams.market_streams(
+        raw=streams.StreamLimits(
+            max_age_s=nats.raw_max_age,
+            max_bytes=nats.raw_max_bytes,
+            duplicate_window_s=RAW_DUPLICATES_S,
+        ),
+        kline=bounded(nats.kline_max_bytes),
+        event=bounded(nats.event_max_bytes),
+        dead=bounded(nats.dead_max_bytes),
+        replicas=nats.replicas,
+    )
+
+
+async def connect_patiently(servers: Sequence[str], name: str, nats: NatsSettings) -> Bus:
+    """Connect to NATS however long it takes; the first failure is logged."""
+    is_logged = False
+    while True:
+        try:
+            return await Bus.connect(
+                servers, name=name, creds=nats.creds, tls_ca=nats.tls_ca, timeout_s=BUS_WAIT_S
+            )
+        except BusError as problem:
+            if not is_logged:
+                _log.warning("bus_awaited", connection=name, error=str(problem))
+                is_logged = True
+
+
+async def prepare_bus(servers: Sequence[str], nats: NatsSettings) -> None:
+    """Create or update streams and buckets, unless the configuration leaves that to others."""
+    if nats.manage_streams == "never":
+        return
+    bus = await connect_patiently(servers, "setup", nats)
+    try:
+        await bus.ensure_streams(stream_configs(nats), update=nats.manage_streams == "update")
+        await bus.bucket(subjects.CONTROL_BUCKET)
+        await bus.bucket(subjects.MEMBERS_BUCKET, max_age_s=MEMBER_AGE_S)
+        await bus.bucket(subjects.STATE_BUCKET)
+    finally:
+        await bus.close()
+
+
+class Builder:
+    """Makes roles with ready dependencies, and closes those dependencies with ``stack``."""
+
+    def __init__(
+        self, settings: Settings, links: Links, shard: Shard, stack: AsyncExitStack
+    ) -> None:
+        self._settings = settings
+        self._links = links
+        self._shard = shard
+        self._stack = stack
+
+    async def build(self, name: str) -> Role:
+        """Return the role called ``name``, connected and not started."""
+        settings = self._settings
+        bus = await connect_patiently(self._links.roles[name], name, settings.nats)
+        self._stack.push_async_callback(bus.close)
+        match name:
+            case "ingest":
+                return IngestRole(bus, settings.exchanges, settings.ingest, shard=self._shard)
+            case "klines":
+                store = DatabaseCandleStore(await self._database(name))
+                return KlineProcessor(bus, store, settings.klines)
+            case "save":
+                return BatchSaver(bus, await self._database(name, stages=True), settings.save)
+            case "gateway":
+                return PushGateway(bus, settings.gateway)
+            case "api":
+                return ApiRole(bus, await self._database(name), settings)
+            case _:
+                raise ValueError(f"no role {name!r}")
+
+    async def _database(self, name: str, *, stages: bool = False) -> Database:
+        database = Database(
+            self._settings.database.dsn.get_secret_value(),
+            name=f"market-ingestor {name}",
+            stages=stages,
+        )
+        return await self._stack.enter_async_context(database)
+
+
+@contextlib.asynccontextmanager
+async def serving_health(settings: Settings, names: Sequence[str]) -> AsyncIterator[HealthReport]:
+    """Serve health and metrics on the process's own port for the length of the block."""
+    port = settings.metrics.port
+    if port is None:
+        port = PORTS[names[0]] if len(names) == 1 else SHARED_PORT
+    report = HealthReport()
+    server = WebServer(health_app(report), listen("metrics.port", settings.metrics.host, port))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(), name="health")
+        try:
+            yield report
+        finally:
+            server.stop()
+
+
+async def run_roles(
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    shard: Shard,
+    links: Links | None = None,
+    supervise: "asyncio.Future[Supervisor] | None" = None,
+) -> None:
+    """Run roles in this process until a signal ends it.
+
+    Args:
+        names: Roles, each once.
+        links: NATS addresses per role; None takes the configured ones for all.
+        supervise: Is given the supervisor when the roles are about to start, for callers that
+            end them by another way than a signal.
+
+    Raises:
+        ConfigError: An address cannot be listened on.
+        StorageError: The schema could not be applied.
+        Exception: What ended the first role that failed.
+    """
+    links = links or Links.same(settings.nats.servers)
+    async with serving_health(settings, names) as report, AsyncExitStack() as stack:
+        supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report)
+        supervisor.handle_signals()
+        roles = await supervisor.unless_stopped(_prepare(settings, names, shard, links, stack))
+        if roles is None:
+            return
+        if supervise is not None:
+            supervise.set_result(supervisor)
+        await supervisor.run(roles)
+
+
+async def _prepare(
+    settings: Settings, names: Sequence[str], shard: Shard, links: Links, stack: AsyncExitStack
+) -> list[Role]:
+    await prepare_bus(links.setup, settings.nats)
+    if settings.database.migrate_on_start:
+        await migrate(settings.database.dsn.get_secret_value())
+    builder = Builder(settings, links, shard, stack)
+    return [await builder.build(name) for name in dict.fromkeys(names)]

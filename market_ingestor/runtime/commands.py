@@ -1,0 +1,191 @@
+"""What the short-lived commands do: migrate, config, check, verify, simulate. SHELL."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import httpx2
+import msgspec
+from pydantic import SecretStr
+
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.config import Loaded, Settings
+from market_ingestor.connectors import registry
+from market_ingestor.errors import BusError, StoreUnavailableError
+from market_ingestor.model.exchange import is_simulated
+from market_ingestor.simulator import SimulatedVenue, TruthLog, load_faults
+from market_ingestor.simulator.markets import VENUES
+from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.timescale import Database
+from market_ingestor.storage.verify import verify
+
+REACH_TIMEOUT_S: Final = 5.0
+EXIT_FAILED: Final = 1
+
+
+class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which candles to verify; None means all."""
+
+    exchange: str | None
+    symbol: str | None
+    from_time: datetime | None
+    to_time: datetime | None
+
+
+async def migrate_database(settings: Settings) -> None:
+    """Apply missing migrations and name them."""
+    applied = await migrate(settings.database.dsn.get_secret_value())
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("nothing to apply")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value
+
+
+def print_config(loaded: Loaded) -> None:
+    """Print every setting as ``section.key = value  # source``, secrets hidden."""
+
+    def show(tree: dict[str, Any], above: str) -> None:
+        for key, value in tree.items():
+            name = f"{above}.{key}" if above else key
+            if isinstance(value, dict):
+                show(value, name)
+            else:
+                text = msgspec.json.encode(value).decode()
+                click.echo(f"{name} = {text}  # {loaded.sources.get(name, 'default')}")
+
+    show(_plain(loaded.settings.model_dump()), "")
+
+
+async def check(settings: Settings) -> int:
+    """Reach everything the settings name; returns 1 when something cannot be reached."""
+    findings = [
+        ("nats", await _reach_nats(settings)),
+        ("database", await _reach_database(settings)),
+        *[(f"exchanges.{name}", problem) for name, problem in await _reach_venues(settings)],
+    ]
+    for name, problem in findings:
+        click.echo(f"{name}: {problem or 'ok'}")
+    return EXIT_FAILED if any(problem for _, problem in findings) else 0
+
+
+async def _reach_nats(settings: Settings) -> str | None:
+    nats = settings.nats
+    try:
+        bus = await Bus.connect(
+            nats.servers,
+            name="check",
+            creds=nats.creds,
+            tls_ca=nats.tls_ca,
+            timeout_s=REACH_TIMEOUT_S,
+        )
+    except BusError as problem:
+        return str(problem)
+    await bus.close()
+    return None
+
+
+async def _reach_database(settings: Settings) -> str | None:
+    async with Database(settings.database.dsn.get_secret_value()) as database:
+        try:
+            await database.connect(REACH_TIMEOUT_S)
+        except StoreUnavailableError as problem:
+            return str(problem)
+    return None
+
+
+async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
+    """Ask each enabled exchange of the configured mode for its instruments."""
+    is_test = settings.ingest.mode == "test"
+    found: list[tuple[str, str | None]] = []
+    async with httpx2.AsyncClient(timeout=REACH_TIMEOUT_S) as client:
+        for name, exchange in settings.exchanges.items():
+            if not exchange.enabled or is_simulated(name) != is_test:
+                continue
+            venue = registry.venue(name)
+            if venue is None:
+                found.append((name, "no such venue"))
+                continue
+            request = venue.instruments_request()
+            address = (exchange.rest_url or venue.rest_url) + request.path
+            try:
+                response = await client.get(address, params=dict(request.params))
+            except httpx2.HTTPError as problem:
+                found.append((name, str(problem) or type(problem).__name__))
+                continue
+            found.append((name, None if response.is_success else f"HTTP {response.status_code}"))
+    return found
+
+
+async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
+    """Recompute candles and print those that differ; returns 1 when there are any."""
+    async with Database(
+        settings.database.dsn.get_secret_value(), statement_timeout_s=None
+    ) as database:
+        await database.connect(REACH_TIMEOUT_S)
+        report = await verify(
+            database,
+            exchange=scope.exchange,
+            symbol=scope.symbol,
+            from_time=scope.from_time,
+            to_time=scope.to_time,
+            periods=settings.klines.periods,
+            lateness_s=settings.klines.lateness_s,
+        )
+    for difference in report.differences:
+        click.echo(str(difference))
+    click.echo(f"{report.compared} candles compared, {len(report.differences)} differ")
+    return EXIT_FAILED if report.differences else 0
+
+
+async def simulate_venues(
+    *,
+    venues: Sequence[str],
+    port: int,
+    seed: int,
+    rate: float,
+    symbols: str,
+    frames: Path | None,
+    speed: float,
+    faults: Path | None,
+    record: Path | None,
+) -> None:
+    """Run simulated venues until SIGINT or SIGTERM and print where they are."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    chosen = list(venues) or (["binance"] if frames else list(VENUES))
+    wanted = [name.strip() for name in symbols.split(",") if name.strip()] or None
+    async with AsyncExitStack() as stack:
+        truth = stack.enter_context(TruthLog(record)) if record is not None else None
+        for offset, name in enumerate(chosen):
+            venue = await stack.enter_async_context(
+                SimulatedVenue(
+                    name,
+                    wanted,
+                    seed=seed,
+                    rate=rate,
+                    frames=frames,
+                    speed=speed,
+                    faults=load_faults(faults) if faults is not None else (),
+                    truth=truth,
+                    port=port + offset if port else 0,
+                )
+            )
+            click.echo(f"{name} {venue.ws_url} {venue.rest_url}")
+        await stop.wait()
