@@ -1,6 +1,7 @@
 """Rules for an embedded PostgreSQL, with the real one."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from tests.support.servers import running_postgres, short_folder
 pytestmark = pytest.mark.anyio
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="about being root")
+# A container's or a chroot's root may not make one.
+NAMESPACES = (
+    os.geteuid() == 0
+    and not subprocess.run(
+        ["unshare", "--user", "true"], check=False, capture_output=True
+    ).returncode
+)
+needs_namespaces = pytest.mark.skipif(not NAMESPACES, reason="user namespaces are not allowed")
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def only(*ways: Way) -> Callable[[int | None], Iterator[Identity]]:
 
 
 @root_only
-@pytest.mark.parametrize("way", [Way.NAMESPACE, Way.AMBIENT])
+@pytest.mark.parametrize("way", [pytest.param(Way.NAMESPACE, marks=needs_namespaces), Way.AMBIENT])
 async def test_root_can_run_it_in_a_private_folder(
     path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +164,7 @@ async def test_root_moves_only_the_data_where_nothing_else_is_possible(
 
 
 @root_only
+@needs_namespaces
 async def test_data_of_another_way_changes_hands(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
