@@ -1,0 +1,3 @@
+"""Benchmarks use the tests' servers."""
+
+pytest_plugins = ["tests.support.servers"]

@@ -1,0 +1,164 @@
+"""All roles as processes of their own: a trade's whole way, and an orderly end."""
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+
+from market_ingestor.bus import subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import OrderedReader
+from market_ingestor.simulator import SimulatedVenue
+from tests.support.processes import Command, command
+from tests.support.servers import NatsHandle
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(240)]
+
+VENUES = ("binance", "okx", "bybit", "coinbase", "kraken")
+ROLES = ("ingest", "klines", "save", "gateway", "api")
+
+
+def free_ports(count: int) -> list[int]:
+    # All stay open until all are chosen.
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+class Stack:
+    """Simulated venues in this process, and one process per role."""
+
+    def __init__(self, roles: dict[str, Command], ports: dict[str, int], config: Path) -> None:
+        self.roles = roles
+        self.ports = ports
+        self.config = config
+
+    async def ready(self, role: str) -> bool:
+        async with httpx2.AsyncClient() as client:
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self.ports[role]}/health/ready")
+            except httpx2.HTTPError:
+                return False
+            return answer.status_code == 200
+
+
+@asynccontextmanager
+async def running(nats_url: str, dsn: str, tmp_path: Path) -> AsyncIterator[Stack]:
+    names = (*ROLES, "api-port", "push-port", "tcp-port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    async with AsyncExitStack() as stack:
+        lines = [
+            f'[nats]\nservers = ["{nats_url}"]',
+            f'[database]\ndsn = "{dsn}"\nmigrate_on_start = true',
+            '[ingest]\nmode = "test"',
+            f"[gateway]\nport = {ports['push-port']}\ntcp_port = {ports['tcp-port']}",
+            f"[api]\nport = {ports['api-port']}",
+        ]
+        for name in VENUES:
+            venue = await stack.enter_async_context(SimulatedVenue(name, seed=7, rate=40))
+            lines.append(
+                f"[exchanges.sim-{name}]\nsymbols = {json.dumps(venue.symbols[:3])}\n"
+                f'ws_url = "{venue.ws_url}"\nrest_url = "{venue.rest_url}"'
+            )
+        config = tmp_path / "config.toml"
+        config.write_text("\n".join(lines))
+        roles = {
+            role: await stack.enter_async_context(
+                command(
+                    "run",
+                    role,
+                    "--config",
+                    str(config),
+                    log=tmp_path / f"{role}.log",
+                    env={"MARKET_INGESTOR_METRICS__PORT": str(ports[role])},
+                )
+            )
+            for role in ROLES
+        }
+        yield Stack(roles, ports, config)
+
+
+async def stream_ids(bus: Bus) -> set[tuple[str, str, str]]:
+    """Return the distinct trades that JetStream accepted."""
+    ids: set[tuple[str, str, str]] = set()
+    async with OrderedReader(bus, subjects.RAW_STREAM, start_sequence=1) as reader:
+        last = (await bus.stream_state(subjects.RAW_STREAM)).last_sequence
+        read = 0
+        while read < last:
+            for each in await reader.next(5):
+                read = each.sequence
+                batch = json.loads(each.payload)
+                for trade in batch.get("trades", ()):
+                    ids.add((batch["exchange"], batch["symbol"], trade["id"]))
+    return ids
+
+
+async def test_a_trade_goes_its_whole_way(
+    nats_server: NatsHandle, postgres_dsn: str, tmp_path: Path
+) -> None:
+    async with running(nats_server.url, postgres_dsn, tmp_path) as stack:
+        for role, process in stack.roles.items():
+            await process.until(partial(stack.ready, role), 60)
+
+        seen: dict[bool, dict[str, dict[str, Any]]] = {True: {}, False: {}}
+        async with connect(f"ws://127.0.0.1:{stack.ports['push-port']}/ws") as client:
+            await client.send(
+                json.dumps({"action": "subscribe", "topics": ["kline.*.*.1m"], "id": 1})
+            )
+            async with asyncio.timeout(100):
+                while len(seen[True]) < len(VENUES):
+                    message = json.loads(await client.recv())
+                    if message["type"] == "kline":
+                        candle = message["data"]
+                        assert candle["simulated"] is True
+                        seen[candle["closed"]][candle["exchange"]] = candle
+        assert set(seen[False]) == {f"sim-{name}" for name in VENUES}
+
+        bus = await Bus.connect([nats_server.url], name="test")
+        accepted: set[tuple[str, str, str]] = set()
+        for role in ROLES:
+            started = time.monotonic()
+            stack.roles[role].send(signal.SIGTERM)
+            assert await stack.roles[role].ended(10) == 0, stack.roles[role].output
+            assert time.monotonic() - started < 10
+            if role == "klines":
+                accepted = await stream_ids(bus)  # nothing is added any more
+
+                async def all_acknowledged() -> bool:
+                    state = await bus.consumer_state(subjects.RAW_STREAM, subjects.SAVE_DURABLE)
+                    return state is not None and not state.pending and not state.unacknowledged
+
+                await stack.roles["save"].until(all_acknowledged, 20)
+        state = await bus.consumer_state(subjects.RAW_STREAM, subjects.SAVE_DURABLE)
+        assert state is not None
+        assert (state.pending, state.unacknowledged) == (0, 0)
+        await bus.close()
+
+        connection = await asyncpg.connect(postgres_dsn)
+        try:
+            rows = await connection.fetch("SELECT exchange, symbol, trade_id FROM market_trades")
+            closed = await connection.fetch(
+                "SELECT exchange, symbol, open_time, close FROM market_klines WHERE period = '1m'"
+            )
+        finally:
+            await connection.close()
+        assert len(rows) == len(accepted)
+        assert {tuple(row) for row in rows} == accepted
+        assert len({row["exchange"] for row in closed}) == len(VENUES)
+
+        log = tmp_path / "verify.log"
+        async with command("verify", "--config", str(stack.config), log=log) as verify:
+            assert await verify.ended(30) == 0, verify.output

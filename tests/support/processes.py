@@ -1,0 +1,74 @@
+"""The project's own commands as child processes, ended with the test."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Command:
+    """A running ``python -m market_ingestor ...`` and what it has written."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, timeout_s: float) -> int:
+        """Return the exit status; raises with the output when it takes longer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.process.wait()
+        except TimeoutError:
+            raise AssertionError(f"still running after {timeout_s} s:\n{self.output}") from None
+
+    async def until(self, condition: Callable[[], Any], timeout_s: float) -> Any:
+        """Poll ``condition`` (plain or a coroutine function) until it is true; return its value."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    value = condition()
+                    value = await value if asyncio.iscoroutine(value) else value
+                    if value:
+                        return value
+                    if self.process.returncode is not None:
+                        raise AssertionError(f"ended early:\n{self.output}")
+                    await asyncio.sleep(0.1)
+        raise AssertionError(f"not within {timeout_s} s:\n{self.output[-5000:]}")
+
+
+@contextlib.asynccontextmanager
+async def command(
+    *arguments: str, log: Path, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Command]:
+    """Run a command of the project for the length of the block; SIGKILL what is left of it."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "market_ingestor",
+            *arguments,
+            cwd=PROJECT,
+            env={**os.environ, **(env or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    try:
+        yield Command(process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
