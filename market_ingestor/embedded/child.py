@@ -16,13 +16,19 @@ from pathlib import Path
 import msgspec
 
 from market_ingestor.embedded.errors import ServerEndedError
-from market_ingestor.embedded.processes import ProcessId, descendants, identify, is_alive
+from market_ingestor.embedded.processes import (
+    ProcessId,
+    descendants,
+    identify,
+    is_alive,
+    is_stopped,
+)
 
 LAUNCH = Path(__file__).with_name("launch.py")
 LOG_BYTES_MAX = 16 * 1024 * 1024  # a start finds a log at most this long, else it begins a new one
 LOG_TAIL_BYTES = 16 * 1024  # where the reason of a failed start is looked for
 LOG_TAIL_LINES = 3  # as many as still make a readable error message
-KILL_DEADLINE_S = 10.0  # SIGKILL works at once, unless the process waits for a disk
+KILL_DEADLINE_S = 10.0  # SIGKILL and SIGSTOP work at once, unless the process waits for a disk
 POLL_S = 0.01  # how often a process that is not our child is looked at while it ends
 
 
@@ -154,6 +160,19 @@ class Child:
         await end_all(tree)
         async with asyncio.timeout(KILL_DEADLINE_S):
             await self.wait()
+
+    async def pause(self) -> None:
+        """Stop its main process (SIGSTOP); return when none of its threads runs any more.
+
+        Raises:
+            TimeoutError: One still does after ten seconds.
+        """
+        self.send(signal.SIGSTOP)
+        give_up = time.monotonic() + KILL_DEADLINE_S
+        while not is_stopped(self.identity.pid):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"{self.name} cannot be stopped from running")
+            await asyncio.sleep(POLL_S)
 
     def send(self, signum: signal.Signals) -> None:
         """Send it a signal, if it still runs."""

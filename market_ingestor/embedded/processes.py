@@ -42,6 +42,18 @@ def is_alive(process: ProcessId) -> bool:
     return identify(process.pid) == process
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether no thread of ``pid`` runs, because of SIGSTOP or because it has ended."""
+    if sys.platform != "linux":
+        return _ps("-o", "stat=", "-p", str(pid)).strip()[:1] in {"T", "Z", ""}
+    try:
+        threads = [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return True
+    fields = [_stat_fields(thread) for thread in threads]
+    return all(one is None or one[STAT_STATE] in "TtZX" for one in fields)
+
+
 def command_line(pid: int) -> str:
     """Return the command line of ``pid``, its parts joined by blanks, empty when it is gone."""
     if sys.platform != "linux":

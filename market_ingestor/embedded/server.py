@@ -121,12 +121,15 @@ class EmbeddedServer(abc.ABC):
         await self.stop()
         await self.start()
 
-    def pause(self) -> None:
-        """Stop its main process from running (SIGSTOP): connections stay open, nothing moves."""
-        if self._child is not None:
-            self._child.send(signal.SIGSTOP)
+    async def pause(self) -> None:
+        """Stop its main process from running (SIGSTOP): connections stay open, nothing moves.
 
-    def resume(self) -> None:
+        PostgreSQL then takes no new connection; sessions that are there go on.
+        """
+        if self._child is not None:
+            await self._child.pause()
+
+    async def resume(self) -> None:
         """Let it run on after :meth:`pause`."""
         if self._child is not None:
             self._child.send(signal.SIGCONT)

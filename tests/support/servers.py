@@ -31,7 +31,7 @@ class ServerHandle(Generic[ServerT]):
     """A running server that a test may end and start again, from any event loop.
 
     Attributes:
-        server: The server itself, for what needs no waiting (``port``, ``pid``, ``pause``).
+        server: The server itself, for what needs no waiting (``port``, ``pid``, ``log_path``).
     """
 
     def __init__(self, portal: BlockingPortal, server: ServerT) -> None:
@@ -54,13 +54,13 @@ class ServerHandle(Generic[ServerT]):
         """End it in order and start it on the same port."""
         await self._call(self.server.restart)
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Freeze its main process (SIGSTOP)."""
-        self.server.pause()
+        await self._call(self.server.pause)
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Let it run on."""
-        self.server.resume()
+        await self._call(self.server.resume)
 
     async def _call(self, action: Callable[[], Any]) -> None:
         await asyncio.to_thread(self._portal.call, action)

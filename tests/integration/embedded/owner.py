@@ -1,18 +1,21 @@
 """Starts embedded servers on a folder, stores something in both, and waits to be killed.
 
-Usage: ``owner.py FOLDER [--orphans]``. Prints the pids of the servers as JSON when all is stored.
-``--orphans`` starts them without the signal that ends them with their parent, as on macOS.
+Usage: ``owner.py FOLDER [--orphans] [--another-user]``. Prints the pids of the servers as JSON when
+all is stored. ``--orphans`` starts them without the signal that ends them with their parent, as on
+macOS; ``--another-user`` makes root run PostgreSQL as another user, without a user namespace.
 """
 
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import nats
 
-from market_ingestor.embedded import Embedded, child
+from market_ingestor.embedded import Embedded, child, identity
+from market_ingestor.embedded.identity import Identity, Way
 
 launch_argv = child.launch_argv
 
@@ -23,7 +26,16 @@ def launch_argv_without_death_signal(command: child.Command) -> list[str]:
     return argv
 
 
+candidates = identity._candidates  # noqa: SLF001  # to leave some of them out
+
+
+def another_user(owner: int | None) -> Iterator[Identity]:
+    return (one for one in candidates(owner) if one.way is Way.AMBIENT)
+
+
 async def main() -> None:
+    if "--another-user" in sys.argv:
+        setattr(identity, "_candidates", another_user)  # noqa: B010  # mypy
     if "--orphans" in sys.argv:
         setattr(child, "launch_argv", launch_argv_without_death_signal)  # noqa: B010  # mypy
     embedded = Embedded(Path(sys.argv[1]))

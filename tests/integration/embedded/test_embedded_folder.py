@@ -87,8 +87,20 @@ async def test_a_second_start_is_refused_naming_the_process(path: Path) -> None:
 
 
 @linux_only
-async def test_killing_the_owner_ends_the_servers_and_loses_nothing(path: Path) -> None:
-    with owner(path) as (process, servers):
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        pytest.param(
+            ("--another-user",),
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="about being root"),
+        ),
+    ],
+)
+async def test_killing_the_owner_ends_the_servers_and_loses_nothing(
+    path: Path, options: tuple[str, ...]
+) -> None:
+    with owner(path, *options) as (process, servers):
         assert len(servers) == 2
         process.send_signal(signal.SIGKILL)
         process.wait()

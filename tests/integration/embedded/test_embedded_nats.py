@@ -115,11 +115,11 @@ async def test_the_configuration_with_its_passwords_is_for_the_owner_only(path: 
 
 async def test_a_paused_server_answers_again_after_it_is_resumed(path: Path) -> None:
     async with running_nats(path) as server, client(server.url) as bus:
-        server.pause()
+        await server.pause()
         flush = asyncio.create_task(bus.flush(timeout=5))
         done, _ = await asyncio.wait([flush], timeout=0.3)
         assert not done
-        server.resume()
+        await server.resume()
         await flush
 
 

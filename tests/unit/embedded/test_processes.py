@@ -1,6 +1,7 @@
 """Rules for recognising processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,17 @@ from market_ingestor.embedded.processes import (
     holders,
     identify,
     is_alive,
+    is_stopped,
 )
 
+# Both ways of asking work on Linux, so both are tested there.
+WAYS = ("linux", "darwin") if sys.platform == "linux" else (sys.platform,)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.fixture(params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", request.param)
 
 
 def test_this_process_is_alive() -> None:
@@ -44,6 +53,16 @@ def test_a_command_line_names_its_arguments() -> None:
         process.stdout.readline()
         assert command_line(process.pid).endswith("an argument")
         process.kill()
+
+
+def test_a_process_is_stopped_only_after_it_was_stopped() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert not is_stopped(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert is_stopped(process.pid)
+        process.kill()
+    assert is_stopped(process.pid)
 
 
 def test_descendants_include_grandchildren() -> None:
