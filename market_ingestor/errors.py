@@ -24,7 +24,8 @@ EXCERPT_CHARS_MAX = 200  # enough to recognise a frame in a log line, too little
 
 def excerpt(payload: bytes | str) -> str:
     """Return the beginning of ``payload`` as printable text of at most 200 characters."""
-    text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else payload
+    head = payload[: 4 * EXCERPT_CHARS_MAX]  # a frame may have megabytes
+    text = head.decode("utf-8", "replace") if isinstance(head, bytes) else head
     return text if len(text) <= EXCERPT_CHARS_MAX else text[:EXCERPT_CHARS_MAX] + "..."
 
 

@@ -17,7 +17,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError, NotFoundError
 from nats.js.kv import KeyValue
 
 from market_ingestor.bus import streams
@@ -33,6 +33,9 @@ STREAM_EXISTS: Final = 10058  # JetStream error codes (server's errors.json)
 NO_MESSAGE: Final = 10037
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
+
+# What any call here may raise when the bus cannot answer now; whoever catches it tries again.
+TROUBLE: Final = (nats.errors.Error, TimeoutError, OSError, BusError)
 
 CoreHandler = Callable[[str, bytes], Awaitable[None]]
 
@@ -330,19 +333,41 @@ class Bus:
 
     # -- key-value buckets
 
-    async def bucket(self, name: str, *, max_age_s: float | None = None) -> KeyValue:
+    async def bucket(self, name: str, *, max_age_s: float | None = None) -> "Bucket":
         """Return a KV bucket, creating it when missing."""
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
         try:
-            return await js.key_value(name)
+            return Bucket(await js.key_value(name))
         except (BucketNotFoundError, NotFoundError):
-            return await js.create_key_value(bucket=name, ttl=max_age_s, history=1)
+            return Bucket(await js.create_key_value(bucket=name, ttl=max_age_s, history=1))
 
 
-async def read_key(bucket: KeyValue, key: str) -> bytes | None:
+class Bucket:
+    """A key-value bucket: small values by key, the newest wins."""
+
+    def __init__(self, store: KeyValue) -> None:
+        self._store = store
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value of a key, None when it has none; raises `TROUBLE`."""
+        try:
+            entry = await self._store.get(key)
+        except KeyNotFoundError:
+            return None
+        return entry.value
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Set a key, durably when this returns; raises `TROUBLE`."""
+        await self._store.put(key, value)
+
+    async def keys(self) -> list[str]:
+        """Return the keys that have a value; raises `TROUBLE`."""
+        try:
+            return await self._store.keys()
+        except NoKeysError:
+            return []
+
+
+async def read_key(bucket: Bucket, key: str) -> bytes | None:
     """Return the value of a key, None when it has none."""
-    try:
-        entry = await bucket.get(key)
-    except KeyNotFoundError:
-        return None
-    return entry.value
+    return await bucket.get(key)

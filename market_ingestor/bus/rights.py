@@ -59,6 +59,7 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
         (
             *_READ,
             "$JS.API.CONSUMER.DURABLE.CREATE.>",
+            f"$JS.API.CONSUMER.LIST.{subjects.RAW_STREAM}",
             f"$JS.API.STREAM.PURGE.{subjects.RAW_STREAM}",
             "$JS.ACK.>",
             subjects.EVENT_ALL,

@@ -85,9 +85,9 @@ def checked(text: str) -> tuple[Decimal, str]:
     except decimal.InvalidOperation:
         raise BadNumberError("not a number") from None
     check(value)
-    if text.isdigit():
-        return value, text
-    return value, text if text.replace(".", "", 1).isdigit() and text[0] != "." else plain(value)
+    whole, _, fraction = text.partition(".")
+    is_plain = whole.isdigit() and (fraction.isdigit() or whole == text)
+    return value, text if is_plain else plain(value)
 
 
 def check(value: Decimal) -> None:

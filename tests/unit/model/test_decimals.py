@@ -21,6 +21,7 @@ from market_ingestor.model import decimals
         ("0", "0"),
         ("0.00", "0.00"),
         (".5", "0.5"),
+        ("12.", "12"),
     ],
 )
 def test_numbers_keep_the_venues_digits(text: str, plain: str) -> None:
