@@ -1,0 +1,177 @@
+"""Follows what clients ask for. SHELL.
+
+The same for every transport: a WebSocket client's requests and a TCP client's lines end here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+from market_ingestor.access import is_token
+from market_ingestor.push import messages
+from market_ingestor.push.catch_up import CatchUp
+from market_ingestor.push.hub import Hub
+from market_ingestor.push.messages import (
+    BadRequestError,
+    ListTopics,
+    Ping,
+    Request,
+    Subscribe,
+    Token,
+    Unsubscribe,
+)
+from market_ingestor.push.pump import Client, Pump
+from market_ingestor.push.subscriptions import CANDLE_FAMILIES, TRADE, Topic, parse_topic, text_of
+
+REQUESTS_PER_S: Final = 20.0  # sustained, per client; a person needs one, a program a few
+REQUESTS_BURST: Final = 200.0  # a program that subscribes one topic at a time when it starts
+
+
+class RateLimit:
+    """A bucket of requests that fills at a steady rate."""
+
+    def __init__(self, now: float) -> None:
+        self._left = REQUESTS_BURST
+        self._at = now
+
+    def is_over(self, now: float) -> bool:
+        """Count a request; return whether it is one too many."""
+        self._left = min(self._left + (now - self._at) * REQUESTS_PER_S, REQUESTS_BURST)
+        self._at = now
+        if self._left < 1:
+            return True
+        self._left -= 1
+        return False
+
+
+class Desk:
+    """Follows requests.
+
+    Args:
+        tokens: Any of them is accepted from a client that has to show one.
+        trades_wanted: Called when the trade topics somebody subscribed may have changed.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        pump: Pump,
+        catch_up: CatchUp,
+        tokens: Sequence[str],
+        trades_wanted: Callable[[], None],
+    ) -> None:
+        self._hub = hub
+        self._pump = pump
+        self._catch_up = catch_up
+        self._tokens = tokens
+        self._trades_wanted = trades_wanted
+
+    async def follow(self, client: Client, payload: bytes) -> bool:
+        """Do what a message asks and answer it; a bad one is answered with an error.
+
+        Returns when what was asked for was handed to the client's outbox: a resume takes its
+        time, and the client's next request waits for it.
+
+        Returns:
+            Whether the client may stay: it showed a token where one is needed.
+
+        Raises:
+            ClientGoneError: The client went away meanwhile.
+        """
+        try:
+            await self._do(client, messages.parse_request(payload))
+        except BadRequestError as problem:
+            self.refuse(client, problem)
+        return client.is_trusted
+
+    def refuse(self, client: Client, problem: BadRequestError) -> None:
+        """Answer with an error."""
+        self._reply(client, messages.error(problem.code, str(problem), problem.request_id))
+
+    def _reply(self, client: Client, answer: messages.Message) -> None:
+        client.outbox.reply(answer)
+        self._pump.ready(client)
+
+    async def _do(self, client: Client, request: Request) -> None:
+        if isinstance(request, Token):
+            self.show_token(client, request)
+            return
+        if not client.is_trusted:
+            raise BadRequestError("unauthorized", "send a token first", request.id)
+        try:
+            await self._act(client, request)
+        except BadRequestError as problem:
+            raise BadRequestError(problem.code, str(problem), request.id) from problem
+
+    async def _act(
+        self, client: Client, request: Subscribe | Unsubscribe | ListTopics | Ping
+    ) -> None:
+        match request:
+            case Subscribe():
+                await self._subscribe(client, request)
+            case Unsubscribe():
+                ended = self._hub.unsubscribe(client.outbox, _parsed(request.topics))
+                self._trades_wanted()
+                texts = [text_of(pattern) for pattern in ended]
+                self._reply(client, messages.unsubscribed(texts, request.id))
+            case ListTopics():
+                self._reply(client, messages.subscriptions(client.outbox.topics, request.id))
+            case Ping():
+                self._reply(client, messages.pong(request.id))
+            case _:
+                assert_never(request)
+
+    def show_token(self, client: Client, request: Token) -> None:
+        """Accept or refuse a client's token.
+
+        Raises:
+            BadRequestError: It is none of ours.
+        """
+        if self._tokens and not is_token(request.token, self._tokens):
+            client.is_trusted = False
+            raise BadRequestError("unauthorized", "not a valid token")
+        client.is_trusted = True
+        self._reply(client, messages.authorized())
+
+    async def _subscribe(self, client: Client, request: Subscribe) -> None:
+        patterns = _parsed(request.topics)
+        self._hub.check_room(client.outbox, patterns)
+        if request.snapshot is not None and request.since is not None:
+            raise BadRequestError("bad_message", "either snapshot or since, not both")
+        has_candles = any(pattern[0] in CANDLE_FAMILIES for pattern in patterns)
+        sequence = self._hub.ring.last_sequence
+        if request.since is not None and has_candles:
+            sequence = await self._catch_up.check(request.since)
+        if request.batch_ms is not None:
+            client.batch_s = request.batch_ms / 1_000
+        texts = [text_of(pattern) for pattern in patterns]
+        position = self._hub.ring.position(sequence)
+        self._reply(client, messages.subscribed(texts, position, request.id))
+        if request.since is not None and has_candles:
+            await self._catch_up.since(client, patterns, sequence)
+        elif request.snapshot is not None and has_candles:
+            await self._catch_up.snapshot(client, patterns, request.snapshot)
+        else:
+            self._hub.subscribe(client.outbox, patterns)
+            self._pump.ready(client)
+        if any(pattern[0] == TRADE for pattern in patterns):
+            self._trades_wanted()
+
+    def replace(self, client: Client, topics: Sequence[str]) -> None:
+        """Replace all of a client's subscriptions.
+
+        Raises:
+            BadRequestError: A topic is not valid; nothing was changed.
+        """
+        patterns = _parsed(topics)
+        if len(patterns) > messages.TOPICS_MAX:
+            raise BadRequestError("too_many_topics", f"at most {messages.TOPICS_MAX} topics")
+        wanted = frozenset(patterns)
+        old = [log.pattern for log in client.outbox.logs if log.pattern not in wanted]
+        self._hub.unsubscribe(client.outbox, old)
+        self._hub.subscribe(client.outbox, patterns)
+        self._trades_wanted()
+        self._pump.ready(client)
+
+
+def _parsed(topics: Sequence[str]) -> list[Topic]:
+    return list(dict.fromkeys(parse_topic(text) for text in topics))

@@ -1,0 +1,409 @@
+"""The push gateway: reads the bus, serves WebSocket and TCP clients. SHELL.
+
+Everything it holds is derived: it starts from the newest part of the stream of closed candles and
+needs nothing of an earlier life.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.access import AccessPolicy
+from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.jetstream import ApiError, Bus, StreamState
+from market_ingestor.bus.reader import Delivery, OrderedReader
+from market_ingestor.errors import DecodeError
+from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.push import positions
+from market_ingestor.push.catch_up import CatchUp, KlineHistory
+from market_ingestor.push.desk import Desk
+from market_ingestor.push.door import Door
+from market_ingestor.push.hub import Hub
+from market_ingestor.push.outbox import OutboxLimits, PushCounters
+from market_ingestor.push.pump import Client, Pump
+from market_ingestor.push.ring import OVERHEAD_BYTES
+from market_ingestor.push.subscriptions import EVENT, TRADE, common_pattern
+from market_ingestor.push.tcp import TcpServer
+from market_ingestor.push.websocket import GOING_AWAY, POLICY, WebSocketServer
+from market_ingestor.runtime.role import Health
+
+_log = structlog.get_logger(__name__)
+
+RING_AGE: Final = timedelta(hours=2)  # how far back the ring reaches after a start
+WARM_UP_S: Final = 10.0  # to read it; then clients are let in and the rest is read beside them
+POLL_S: Final = 1.0
+CHECK_STREAM_S: Final = 10.0  # between two looks whether the stream is still the same
+RETRY_S: Final = 0.5
+STUCK_S: Final = 60.0  # a socket that took not one byte for so long is given up
+IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
+SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
+LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
+
+_BUS_TROUBLE: Final = (ApiError, nats.errors.Error, TimeoutError, OSError)
+_any_json: Final = msgspec.json.Decoder(msgspec.Raw)
+
+
+class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may choose.
+
+    Attributes:
+        host: Address to bind.
+        port: Of WebSockets; 0 lets the system choose.
+        tcp_port: Of plain TCP likewise; None: not served.
+        send_buffer: Messages queued for one client, and handed to its socket at a time.
+        send_buffer_bytes: The same in bytes.
+        ring_bytes: Closed candles kept in memory.
+        max_clients: At the same time, over both transports.
+        access: Who may connect.
+        stop_timeout_s: For clients to answer the closing handshake.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    tcp_port: int | None = 8888
+    send_buffer: int = 256
+    send_buffer_bytes: int = 1024 * 1024
+    ring_bytes: int = 64 * 1024 * 1024
+    max_clients: int = 20_000
+    access: AccessPolicy = AccessPolicy()
+    stop_timeout_s: float = 3.0
+
+
+class Gateway:
+    """The role ``gateway``.
+
+    Args:
+        bus: A connection of its own.
+        history: Where closed candles older than the ring are; None: snapshots hold what
+            memory has.
+
+    Attributes:
+        port: Where WebSockets are served, once it runs.
+        tcp_port: Where plain TCP is served, once it runs.
+    """
+
+    name = "gateway"
+
+    def __init__(
+        self, bus: Bus, options: GatewayOptions, *, history: KlineHistory | None = None
+    ) -> None:
+        self._bus = bus
+        self._options = options
+        self._history = history
+        limits = OutboxLimits(frames=options.send_buffer, bytes=options.send_buffer_bytes)
+        self._hub = Hub(limits, options.ring_bytes)
+        self._stopping = asyncio.Event()
+        self._warm = asyncio.Event()
+        self._trades_changed = asyncio.Event()
+        self._door = Door(options.max_clients)
+        self._reported = PushCounters()
+        self._logged_at = 0.0
+        self._is_serving = False
+        self.port = options.port
+        self.tcp_port = options.tcp_port
+
+    # -- Role
+
+    def stop(self) -> None:
+        """Close every client with 1001 and return from `run`."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return how it is: ready while it serves clients and hears the bus."""
+        problems = []
+        if not self._bus.is_connected:
+            problems.append("nats is not connected")
+        if not self._warm.is_set():
+            problems.append("the stream of closed candles is being read")
+        is_ready = self._is_serving and not problems and not self._stopping.is_set()
+        return Health(
+            is_ready=is_ready,
+            problems=tuple(problems),
+            details={
+                "clients": self._door.clients,
+                "ring_candles": len(self._hub.ring),
+                "ring_bytes": self._hub.ring.size,
+                "position": self._hub.ring.position(self._hub.ring.last_sequence),
+            },
+        )
+
+    async def run(self) -> None:
+        """Serve clients until `stop`."""
+        self._pump = Pump(self._hub)
+        catch_up = CatchUp(self._bus, self._hub, self._pump, self._history)
+        access = self._options.access
+        desk = Desk(self._hub, self._pump, catch_up, access.tokens, self._trades_changed.set)
+        sockets = WebSocketServer(self._pump, desk, self._door, access)
+        lines = TcpServer(self._pump, desk, self._door, access)
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(each)
+                for each in (
+                    self._follow_candles(),
+                    self._follow_events(),
+                    self._follow_trades(),
+                    self._keep_house(),
+                )
+            ]
+            try:
+                await self._serve(sockets, lines)
+            finally:
+                self._is_serving = False
+                await self._close(sockets, lines)
+                for task in work:
+                    task.cancel()
+
+    async def _serve(self, sockets: WebSocketServer, lines: TcpServer) -> None:
+        await self._bus.subscribe_core(subjects.LIVE_ALL, self._on_live)
+        await self._bus.subscribe_core(subjects.STATS_ALL, self._on_stats)
+        if not await self._first_of(self._warm, self._stopping, WARM_UP_S):
+            _log.warning("ring_not_warm", after_s=WARM_UP_S)
+        if self._stopping.is_set():
+            return
+        self.port = await sockets.start(self._options.host, self._options.port)
+        if self._options.tcp_port is not None:
+            self.tcp_port = await lines.start(self._options.host, self._options.tcp_port)
+        self._is_serving = True
+        _log.info("gateway_serving", host=self._options.host, port=self.port, tcp=self.tcp_port)
+        await self._stopping.wait()
+
+    async def _first_of(self, one: asyncio.Event, other: asyncio.Event, wait_s: float) -> bool:
+        waits = [asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        return bool(done)
+
+    async def _close(self, sockets: WebSocketServer, lines: TcpServer) -> None:
+        lines.stop()
+        for client in self._pump.clients:
+            self._pump.finish(client)
+        await sockets.stop(self._options.stop_timeout_s)
+        for client in self._pump.clients:  # what is left speaks TCP
+            client.sink.close(GOING_AWAY, "")
+
+    # -- closed candles
+
+    async def _follow_candles(self) -> None:
+        while True:
+            state = await self._state(subjects.KLINE_STREAM)
+            first = await self._ring_start(state)
+            self._hub.begin(positions.epoch_of(state.created), first)
+            _log.info("ring_begun", first_sequence=first, last_sequence=state.last_sequence)
+            async with OrderedReader(
+                self._bus, subjects.KLINE_STREAM, start_sequence=first
+            ) as reader:
+                await self._read_candles(reader, state)
+
+    async def _read_candles(self, reader: OrderedReader, state: StreamState) -> None:
+        """Read until the stream is another one."""
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_STREAM_S
+        while True:
+            for arrived in await reader.next(POLL_S):
+                self._on_candle(arrived)
+            self._pump.wake()
+            if self._hub.ring.last_sequence >= state.last_sequence:
+                self._warm.set()
+            if loop.time() >= check_at:
+                check_at = loop.time() + CHECK_STREAM_S
+                now = await self._state(subjects.KLINE_STREAM)
+                if now.created != state.created or now.last_sequence < reader.next_sequence - 1:
+                    _log.warning("stream_made_anew", stream=state.name)
+                    return
+
+    async def _ring_start(self, state: StreamState) -> int:
+        """Return the sequence from which the ring would be full, at most `RING_AGE` ago."""
+        since = datetime.now(UTC) - RING_AGE
+        try:
+            by_age = await self._bus.sequence_since(subjects.KLINE_STREAM, since)
+        except _BUS_TROUBLE:
+            by_age = state.first_sequence
+        average = state.bytes // max(state.messages, 1)
+        by_size = state.last_sequence - self._options.ring_bytes // (2 * average + OVERHEAD_BYTES)
+        return max(by_age, by_size, state.first_sequence, 1)
+
+    async def _state(self, stream: str) -> StreamState:
+        """Return the state of a stream, waiting until the bus can tell."""
+        while True:
+            try:
+                return await self._bus.stream_state(stream)
+            except _BUS_TROUBLE as problem:
+                _log.info("gateway_waits", stream=stream, error=str(problem))
+                await asyncio.sleep(RETRY_S)
+
+    def _on_candle(self, arrived: Delivery) -> None:
+        try:
+            kline = _kline(arrived.subject, arrived.payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            self._hub.ring.skip(arrived.sequence)
+            return
+        if arrived.sequence > self._hub.ring.last_sequence:
+            self._hub.candle(kline, arrived.payload, arrived.sequence)
+
+    # -- open candles and statistics
+
+    async def _on_live(self, subject: str, payload: bytes) -> None:
+        try:
+            kline = _kline(subject, payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            return
+        self._hub.open_candle(kline, payload)
+        self._pump.wake()
+
+    async def _on_stats(self, subject: str, payload: bytes) -> None:
+        try:
+            exchange, symbol = _names(subject)
+            _any_json.decode(payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            return
+        except msgspec.MsgspecError as problem:
+            self._reject(DecodeError(subject, str(problem)))
+            return
+        self._hub.stats(exchange, symbol, payload)
+        self._pump.wake()
+
+    # -- events, and trades while somebody wants them
+
+    async def _follow_events(self) -> None:
+        state = await self._state(subjects.EVENT_STREAM)
+        async with OrderedReader(
+            self._bus, subjects.EVENT_STREAM, start_sequence=state.last_sequence + 1
+        ) as reader:
+            while True:
+                for arrived in await reader.next(POLL_S):
+                    self._on_event(arrived)
+
+    def _on_event(self, arrived: Delivery) -> None:
+        try:
+            names = _names(arrived.subject)
+            codec.event(arrived.subject, arrived.payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            return
+        self._pass((EVENT, *names), arrived.payload)
+
+    async def _follow_trades(self) -> None:
+        start: int | None = None
+        while True:
+            wanted = self._wanted_trades()
+            if wanted is None:
+                start = None
+                self._trades_changed.clear()
+                await self._trades_changed.wait()
+                continue
+            if start is None:
+                start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
+            async with OrderedReader(
+                self._bus, subjects.RAW_STREAM, start_sequence=start, filter_subject=wanted
+            ) as reader:
+                start = await self._read_trades(reader, wanted)
+
+    def _wanted_trades(self) -> str | None:
+        """Return the narrowest subject that covers every trade topic subscribed."""
+        patterns = self._hub.patterns(TRADE)
+        return "market.raw." + ".".join(common_pattern(patterns)) if patterns else None
+
+    async def _read_trades(self, reader: OrderedReader, wanted: str) -> int:
+        """Read until other trades are wanted; returns where to begin with them."""
+        while True:
+            self._take_trades(await reader.next(POLL_S / 4))
+            if self._wanted_trades() == wanted:
+                continue
+            start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
+            while reader.next_sequence < start:
+                rest = await reader.next(SWITCH_S)
+                if not rest:
+                    break
+                self._take_trades(rest)
+            return max(start, reader.next_sequence)
+
+    def _take_trades(self, arrived: list[Delivery]) -> None:
+        for each in arrived:
+            try:
+                names = _names(each.subject)
+                if names[1] == subjects.MARK_TOKEN:
+                    continue
+                codec.text_batch(each.subject, each.payload)
+            except DecodeError as problem:
+                self._reject(problem)
+                continue
+            self._pass((TRADE, *names), each.payload)
+
+    def _pass(self, topic: tuple[str, ...], payload: bytes) -> None:
+        for outbox in self._hub.passing(topic, payload):
+            self._pump.ready_outbox(outbox)
+
+    # -- keeping house
+
+    def _reject(self, problem: DecodeError) -> None:
+        """Count a message nobody can use; the line about it is limited in rate."""
+        metrics.dead_letters_total.labels(role=self.name, reason="decode").inc()
+        now = time.monotonic()
+        if now - self._logged_at > LOG_EVERY_S:
+            self._logged_at = now
+            _log.warning("message_rejected", subject=problem.subject, reason=problem.reason)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            now = asyncio.get_running_loop().time()
+            queued = 0
+            for client in self._pump.clients:
+                queued += client.outbox.queue_bytes + client.sink.buffered
+                self._look_after(client, now)
+            self._report(queued)
+
+    def _look_after(self, client: Client, now: float) -> None:
+        """Give up a client that takes nothing, or wants nothing."""
+        buffered = client.sink.buffered
+        if not buffered or buffered != client.stuck_bytes:
+            client.stuck_bytes, client.stuck_since = buffered, now
+        elif client.stuck_since is not None and now - client.stuck_since > STUCK_S:
+            client.sink.abort()
+        if not client.outbox.topics and now - client.heard_at > IDLE_S:
+            client.sink.close(POLICY, "idle")
+
+    def _report(self, queued: int) -> None:
+        """Bring the metrics up to date."""
+        seen, now = self._reported, self._hub.counters
+        metrics.push_clients.set(self._door.clients)
+        metrics.push_queue_bytes.set(queued)
+        metrics.push_messages_sent_total.inc(now.sent - seen.sent)
+        metrics.push_messages_conflated_total.inc(now.conflated - seen.conflated)
+        metrics.push_messages_dropped_total.inc(now.dropped - seen.dropped)
+        seen.sent, seen.conflated, seen.dropped = now.sent, now.conflated, now.dropped
+
+
+def _names(subject: str) -> tuple[str, str]:
+    """Return exchange and symbol of a subject; they go into messages, so they must be clean."""
+    tokens = subject.split(".")
+    exchange, symbol = (tokens[2], tokens[3]) if len(tokens) > 3 else ("", "")  # noqa: PLR2004 - market.kind.exchange.symbol
+    if not is_exchange_name(exchange) or not (
+        symbol == subjects.MARK_TOKEN or is_symbol_name(symbol)
+    ):
+        raise DecodeError(subject, "not the names of an exchange and a symbol")
+    return exchange, symbol
+
+
+def _kline(subject: str, payload: bytes) -> Kline:
+    """Return a candle that is what its subject says."""
+    names = _names(subject)
+    kline = codec.kline(subject, payload)
+    period = subjects.parse_kline(subject).period
+    if (kline.exchange, kline.symbol, kline.period) != (*names, period) or period not in PERIOD_MS:
+        raise DecodeError(subject, "the candle belongs to another subject")
+    return kline

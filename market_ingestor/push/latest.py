@@ -1,0 +1,101 @@
+"""The newest value of everything that is conflated: open candles and statistics. Pure.
+
+One table for all clients. The message around a value is built when the first client takes it;
+a value replaced before that costs nothing more.
+"""
+
+from typing import Final
+
+from market_ingestor.model.kline import Kline
+from market_ingestor.push.messages import Message, data_text, message
+from market_ingestor.push.ring import Instrument
+from market_ingestor.push.subscriptions import Key
+
+WINDOWS_MAX: Final = 2  # around a boundary the old and the new candle are both open
+
+
+class _Value:
+    __slots__ = ("built", "kind", "payload", "topic")
+
+    def __init__(self, kind: str, topic: str, payload: bytes) -> None:
+        self.kind = kind
+        self.topic = topic
+        self.payload = payload
+        self.built: Message | None = None
+
+
+class Latest:
+    """Newest values by key; an open candle's key holds its opening time."""
+
+    def __init__(self) -> None:
+        self._values: dict[Key, _Value] = {}
+        self._open: dict[Instrument, list[int]] = {}
+        self._closed_through: dict[Instrument, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._values
+
+    def keys_of_instruments(self) -> list[Instrument]:
+        """Return exchange, symbol and period of all open candles."""
+        return list(self._open)
+
+    def open_keys(self, instrument: Instrument) -> list[Key]:
+        """Return the keys of an instrument's open candles, oldest window first."""
+        return [(instrument, opened) for opened in self._open.get(instrument, ())]
+
+    def put_open(self, kline: Kline, payload: bytes) -> tuple[Key | None, list[Key]]:
+        """Take an open candle.
+
+        Returns:
+            Its key, None when its window closed already; and the keys that went for it.
+        """
+        instrument = (kline.exchange, kline.symbol, kline.period)
+        if kline.open_time <= self._closed_through.get(instrument, -1):
+            return None, []
+        windows = self._open.setdefault(instrument, [])
+        gone: list[Key] = []
+        if kline.open_time not in windows:
+            windows.append(kline.open_time)
+            windows.sort()
+            gone = self._forget(instrument, windows[:-WINDOWS_MAX])
+        if kline.open_time not in windows:
+            return None, gone
+        key: Key = (instrument, kline.open_time)
+        topic = ".".join(("kline", *instrument))
+        self._values[key] = _Value("kline", topic, payload)
+        return key, gone
+
+    def close(self, instrument: Instrument, open_time: int) -> list[Key]:
+        """Note that a window closed; returns the keys of open candles that thereby went."""
+        through = max(open_time, self._closed_through.get(instrument, -1))
+        self._closed_through[instrument] = through
+        windows = self._open.get(instrument)
+        if not windows or windows[0] > through:
+            return []
+        return self._forget(instrument, [each for each in windows if each <= through])
+
+    def _forget(self, instrument: Instrument, windows: list[int]) -> list[Key]:
+        left = self._open[instrument]
+        for opened in windows:
+            left.remove(opened)
+            self._values.pop((instrument, opened), None)
+        if not left:
+            del self._open[instrument]
+        return [(instrument, opened) for opened in windows]
+
+    def put(self, kind: str, topic: str, payload: bytes) -> Key:
+        """Take the newest value of a topic that has one value; returns its key."""
+        self._values[topic] = _Value(kind, topic, payload)
+        return topic
+
+    def message(self, key: Key) -> Message | None:
+        """Return the message with the newest value of a key, None when it is gone."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if value.built is None:
+            value.built = message(data_text(value.kind, value.topic, None, value.payload))
+        return value.built

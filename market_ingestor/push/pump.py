@@ -1,0 +1,198 @@
+"""Writes to clients: once per client and tick, and only what its socket can take. SHELL.
+
+A client whose socket still holds bytes of the last write gets nothing until it is empty: what
+waits stays in the shared structures, where newer replaces older. So a slow client holds at most
+one write, and nobody waits for it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from market_ingestor.push.hub import Hub
+from market_ingestor.push.messages import Message
+from market_ingestor.push.outbox import Outbox
+
+TICK_S: Final = 0.002  # between two rounds of writing: what comes closer shares a write
+SLICE_S: Final = 0.02  # of writing without letting the event loop read
+CHECK_EVERY: Final = 64  # clients between two looks at the clock
+
+
+class ClientGoneError(Exception):
+    """The client went away while something was made ready for it."""
+
+
+class Sink(Protocol):
+    """The socket of a client."""
+
+    @property
+    def buffered(self) -> int:
+        """Return the bytes written and not yet taken by the system."""
+
+    def write(self, messages: Sequence[Message], *, as_array: bool) -> None:
+        """Write messages at once; whatever is wrong with the socket shows elsewhere."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close in order."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Client:
+    """One connection.
+
+    Attributes:
+        address: Where it comes from, for limits and logs.
+        is_trusted: It showed a token, or none is needed.
+        heard_at: When its last message came, by the loop's clock.
+        batch_s: Frames are arrays, at most one in this time; 0: one frame per message.
+    """
+
+    def __init__(self, outbox: Outbox, sink: Sink, address: str, now: float) -> None:
+        self.outbox = outbox
+        self.sink = sink
+        self.address = address
+        self.is_trusted = False
+        self.is_gone = False
+        self.heard_at = now
+        self.batch_s = 0.0
+        self.next_frame_at = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.stuck_bytes = 0
+        self.stuck_since: float | None = None
+        self.room = asyncio.Event()
+
+
+class Pump:
+    """Gives every client with news its messages, in rounds.
+
+    Args:
+        hub: Knows who has news.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._loop = asyncio.get_running_loop()
+        self._clients: dict[Outbox, Client] = {}
+        self._ready: dict[Client, None] = {}
+        self._is_scheduled = False
+        self._last_round = 0.0
+
+    @property
+    def clients(self) -> list[Client]:
+        """Return everybody connected."""
+        return list(self._clients.values())
+
+    def join(self, sink: Sink, address: str) -> Client:
+        """Take a new client."""
+        client = Client(self._hub.join(), sink, address, self._loop.time())
+        self._clients[client.outbox] = client
+        return client
+
+    def part(self, client: Client) -> None:
+        """Forget a client that went; may be called again."""
+        client.is_gone = True
+        client.room.set()
+        if client.timer is not None:
+            client.timer.cancel()
+        self._ready.pop(client, None)
+        if self._clients.pop(client.outbox, None) is not None:
+            self._hub.part(client.outbox)
+
+    def wake(self) -> None:
+        """Plan a round: the hub may have news."""
+        if self._is_scheduled:
+            return
+        self._is_scheduled = True
+        wait = self._last_round + TICK_S - self._loop.time()
+        if wait > 0:
+            self._loop.call_later(wait, self._round)
+        else:
+            self._loop.call_soon(self._round)
+
+    def ready(self, client: Client) -> None:
+        """Plan to write to a client: it has something new, or its socket became empty."""
+        if not client.is_gone:
+            self._ready[client] = None
+            self.wake()
+
+    def ready_outbox(self, outbox: Outbox) -> None:
+        """Plan to write to the client of an outbox."""
+        client = self._clients.get(outbox)
+        if client is not None:
+            self.ready(client)
+
+    def finish(self, client: Client) -> None:
+        """Write what waits for a client, as far as one write goes; it is about to be closed."""
+        client.next_frame_at = 0.0
+        self._spread()
+        self._serve(client)
+
+    async def room(self, client: Client) -> None:
+        """Wait until more history may be queued for a client.
+
+        Raises:
+            ClientGoneError: It went away.
+        """
+        while not client.outbox.has_history_room and not client.is_gone:
+            client.room.clear()
+            self.ready(client)
+            await client.room.wait()
+        if client.is_gone:
+            raise ClientGoneError
+
+    def _spread(self) -> None:
+        """Note whom the news since the last time concern."""
+        for outbox in self._hub.touched():
+            client = self._clients.get(outbox)
+            if client is not None:
+                self._ready[client] = None
+
+    def _round(self) -> None:
+        self._is_scheduled = False
+        self._spread()
+        stop_at = self._loop.time() + SLICE_S
+        turn = list(self._ready)
+        self._ready = {}
+        served = 0
+        for client in turn:
+            if not client.is_gone:
+                self._serve(client)
+            served += 1
+            if served % CHECK_EVERY == 0 and self._loop.time() > stop_at:
+                break
+        self._last_round = self._loop.time()
+        self._ready = dict.fromkeys(turn[served:]) | self._ready
+        if self._ready:
+            self.wake()
+
+    def _serve(self, client: Client) -> None:
+        if client.sink.buffered:
+            return  # comes back when the socket is empty
+        if client.batch_s and not self._is_frame_due(client):
+            return
+        outbox = client.outbox
+        if outbox.is_hopeless:
+            client.sink.abort()
+            return
+        messages = self._hub.take(outbox)
+        if messages:
+            client.sink.write(messages, as_array=client.batch_s > 0)
+        if outbox.has_history_room:
+            client.room.set()
+        if outbox.has_more and not client.sink.buffered:
+            self._ready[client] = None
+
+    def _is_frame_due(self, client: Client) -> bool:
+        now = self._loop.time()
+        if now < client.next_frame_at:
+            if client.timer is None:
+                client.timer = self._loop.call_at(client.next_frame_at, self._end_wait, client)
+            return False
+        client.next_frame_at = now + client.batch_s
+        return True
+
+    def _end_wait(self, client: Client) -> None:
+        client.timer = None
+        self.ready(client)

@@ -1,0 +1,174 @@
+"""Topics, patterns, and the index from a concrete topic to whoever wants it. Pure.
+
+A pattern in use has one `Log`, shared by all clients that subscribed it. An update touches the
+few logs that match its topic, however many clients read them; a client catches up with a log
+when its socket can take more. So a wildcard costs per message sent, not per update.
+"""
+
+import re
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import product
+from typing import Final, Protocol, TypeAlias
+
+from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.push.messages import TEXT_MAX, BadRequestError
+from market_ingestor.push.ring import Candle
+
+Topic: TypeAlias = tuple[str, ...]  # family and tokens; in a pattern a token may be ``*``
+Key: TypeAlias = Hashable  # of one value in the table of newest values
+
+ANY: Final = "*"
+KLINE: Final = "kline"
+CLOSED: Final = "closed"
+TRADE: Final = "trade"
+STATS: Final = "stats"
+EVENT: Final = "event"
+CANDLE_FAMILIES: Final = frozenset({KLINE, CLOSED})
+
+_TOKENS: Final = {KLINE: 3, CLOSED: 3, TRADE: 2, STATS: 2, EVENT: 2}
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def parse_topic(text: str) -> Topic:
+    """Return a topic or pattern as a client wrote it.
+
+    Raises:
+        BadRequestError: Unknown family, wrong number of tokens, or characters that no subject
+            may have.
+    """
+    if len(text) > TEXT_MAX:
+        raise BadRequestError("bad_topic", "topic too long")
+    family, *tokens = text.split(".")
+    wanted = _TOKENS.get(family)
+    if wanted is None:
+        raise BadRequestError("bad_topic", f"unknown kind of topic: {family[:32]!r}")
+    if len(tokens) != wanted:
+        raise BadRequestError("bad_topic", f"{family} topics have {wanted} parts behind the kind")
+    for token in tokens:
+        if token != ANY and not _TOKEN.fullmatch(token):
+            raise BadRequestError("bad_topic", f"not a valid part of a topic: {token[:32]!r}")
+    if family in CANDLE_FAMILIES and tokens[2] != ANY and tokens[2] not in PERIOD_MS:
+        raise BadRequestError("bad_topic", f"unknown period: {tokens[2][:32]!r}")
+    return (family, *tokens)
+
+
+def text_of(topic: Topic) -> str:
+    """Return a topic as clients write it."""
+    return ".".join(topic)
+
+
+def matches(pattern: Topic, topic: Topic) -> bool:
+    """Return whether ``pattern`` stands for the concrete ``topic``."""
+    return len(pattern) == len(topic) and all(
+        want in {ANY, have} for want, have in zip(pattern, topic, strict=True)
+    )
+
+
+def patterns_of(topic: Topic) -> Iterator[Topic]:
+    """Yield every pattern that matches a concrete topic: at most eight."""
+    family, *tokens = topic
+    for chosen in product(*((token, ANY) for token in tokens)):
+        yield (family, *chosen)
+
+
+def common_pattern(patterns: Iterable[Topic]) -> Topic:
+    """Return the narrowest pattern that covers all of ``patterns``, families left aside.
+
+    Raises:
+        ValueError: There are none.
+    """
+    columns = list(zip(*(pattern[1:] for pattern in patterns), strict=True))
+    if not columns:
+        raise ValueError("no patterns")
+    return tuple(column[0] if len(set(column)) == 1 else ANY for column in columns)
+
+
+class Reader(Protocol):
+    """A client, as far as a log knows it."""
+
+    dirty: "dict[Log, None]"
+
+
+class Log:
+    """What happened under one pattern.
+
+    Attributes:
+        readers: Clients that subscribed the pattern.
+        candles: Its closed candles that the ring still holds, in stream order.
+        first_index: How many were before ``candles[0]``: the ring let go of them.
+        changes: Keys of newest values under the pattern, with the number of their last
+            update; ordered by it.
+        updates: How often any value under the pattern changed.
+    """
+
+    __slots__ = ("candles", "changes", "family", "first_index", "pattern", "readers", "updates")
+
+    def __init__(self, pattern: Topic) -> None:
+        self.pattern = pattern
+        self.family = pattern[0]
+        self.readers: dict[Reader, None] = {}
+        self.candles: deque[Candle] = deque()
+        self.first_index = 0
+        self.changes: dict[Key, int] = {}
+        self.updates = 0
+
+    @property
+    def end_index(self) -> int:
+        """Return the index the next candle will have."""
+        return self.first_index + len(self.candles)
+
+    def change(self, key: Key, number: int) -> None:
+        """Note that the value of ``key`` changed, by the update ``number``."""
+        self.changes.pop(key, None)
+        self.changes[key] = number
+        self.updates += 1
+
+    def let_go(self, candle: Candle) -> None:
+        """Forget ``candle`` if it is the oldest here."""
+        if self.candles and self.candles[0] is candle:
+            self.candles.popleft()
+            self.first_index += 1
+
+
+class SubscriptionIndex:
+    """The logs of all patterns in use."""
+
+    def __init__(self) -> None:
+        self._logs: dict[Topic, Log] = {}
+        self._routes: dict[Topic, tuple[Log, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, pattern: Topic) -> Log | None:
+        """Return the log of a pattern, None when nobody subscribed it."""
+        return self._logs.get(pattern)
+
+    def open(self, pattern: Topic) -> tuple[Log, bool]:
+        """Return the log of a pattern, and whether it was made just now."""
+        log = self._logs.get(pattern)
+        if log is not None:
+            return log, False
+        log = self._logs[pattern] = Log(pattern)
+        self._routes.clear()
+        return log, True
+
+    def leave(self, log: Log, reader: Reader) -> None:
+        """Take a reader from a log; a log nobody reads is forgotten."""
+        log.readers.pop(reader, None)
+        if not log.readers and self._logs.get(log.pattern) is log:
+            del self._logs[log.pattern]
+            self._routes.clear()
+
+    def route(self, topic: Topic) -> tuple[Log, ...]:
+        """Return the logs of all patterns that match a concrete topic."""
+        found = self._routes.get(topic)
+        if found is None:
+            logs = (self._logs.get(pattern) for pattern in patterns_of(topic))
+            found = self._routes[topic] = tuple(log for log in logs if log is not None)
+        return found
+
+    def patterns(self, family: str) -> list[Topic]:
+        """Return the patterns of a family that somebody subscribed."""
+        return [pattern for pattern in self._logs if pattern[0] == family]

@@ -1,0 +1,220 @@
+"""Push over WebSockets: the handshake, the reading loop, the closing. SHELL.
+
+Further protocols get a path in `WebSocketServer.paths` and a handler of their own.
+"""
+
+import asyncio
+import http
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+import websockets.exceptions
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from market_ingestor.access import AccessPolicy, client_address, is_origin_allowed, is_token
+from market_ingestor.access import presented_token as token_of
+from market_ingestor.push import messages
+from market_ingestor.push.desk import Desk, RateLimit
+from market_ingestor.push.door import Door
+from market_ingestor.push.messages import BadRequestError, Message
+from market_ingestor.push.pump import Client, ClientGoneError, Pump
+
+OPEN_TIMEOUT_S: Final = 10.0  # for the HTTP request of the handshake
+TOKEN_TIMEOUT_S: Final = 10.0  # for the first message, where it has to bring a token
+PING_INTERVAL_S: Final = 20.0
+PING_TIMEOUT_S: Final = 20.0
+CLOSE_TIMEOUT_S: Final = 3.0  # for the client's half of the closing handshake
+
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+
+# What a single client does wrong is counted, not logged: a hostile one would fill the disk.
+_quiet: Final = logging.getLogger("market_ingestor.push.connections")
+_quiet.setLevel(logging.CRITICAL)
+
+
+class _Connection(ServerConnection):
+    """A connection that tells when its socket is empty again and when it is lost."""
+
+    client: Client | None = None
+    writable: Callable[[Client], None] | None = None
+    lost: Callable[[Client], None] | None = None
+    address = ""
+    is_trusted = False
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.client is not None and self.writable is not None:
+            self.writable(self.client)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.client is not None and self.lost is not None:
+            self.lost(self.client)
+
+
+class _Socket:
+    """The `Sink` of a WebSocket."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    @property
+    def buffered(self) -> int:
+        return self._connection.transport.get_write_buffer_size()
+
+    def write(self, batch: Sequence[Message], *, as_array: bool) -> None:
+        if self._connection.protocol.state is not State.OPEN:
+            return
+        if as_array:
+            body = b"[" + b",".join([each.text for each in batch]) + b"]"
+            data = messages.frame_head(len(body)) + body
+        else:
+            data = b"".join([part for each in batch for part in (each.head, each.text)])
+        self._connection.transport.write(data)
+
+    def close(self, code: int, reason: str) -> None:
+        # The frame goes out now; the connection's own task sees to the rest.
+        if self._connection.protocol.state is State.OPEN:
+            self._connection.protocol.send_close(code, reason)
+            self._connection.send_data()
+
+    def abort(self) -> None:
+        self._connection.transport.abort()
+
+
+class WebSocketServer:
+    """Accepts WebSocket clients.
+
+    Args:
+        door: Counts clients and refuses those too many.
+        desk: Follows their requests.
+
+    Attributes:
+        paths: What answers under which path.
+    """
+
+    def __init__(self, pump: Pump, desk: Desk, door: Door, access: AccessPolicy) -> None:
+        self._pump = pump
+        self._desk = desk
+        self._door = door
+        self._access = access
+        self._server: Server | None = None
+        self.paths: dict[str, Callable[[_Connection], Awaitable[None]]] = {"/ws": self._native}
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which the system chose where 0 was given."""
+        self._server = await serve(
+            self._handle,
+            host,
+            port,
+            compression=None,  # it would hold tens of kilobytes per client
+            process_request=self._admit,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=messages.MESSAGE_BYTES_MAX,
+            max_queue=4,  # requests are followed one after the other; more wait in the kernel
+            write_limit=0,  # writing pauses while any byte waits: see push.pump
+            server_header=None,
+            logger=_quiet,
+            create_connection=_Connection,
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close every client with 1001; those that do not answer in time are cut off."""
+        if self._server is None:
+            return
+        self._server.close(code=GOING_AWAY)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._server.wait_closed()
+        except TimeoutError:
+            for connection in list(self._server.all_connections):
+                connection.transport.abort()
+            await self._server.wait_closed()
+
+    # -- the handshake
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse with an HTTP answer, or let the handshake go on."""
+        ours = cast("_Connection", connection)
+        peer = connection.remote_address
+        forwarded = request.headers.get_all("X-Forwarded-For")
+        ours.address = client_address(
+            peer[0] if peer else "", ",".join(forwarded), self._access.trusted_proxies
+        )
+        path = urlsplit(request.path).path
+        if path not in self.paths:
+            return connection.respond(http.HTTPStatus.NOT_FOUND, "push clients connect to /ws\n")
+        origin, host = request.headers.get("Origin"), request.headers.get("Host")
+        if not is_origin_allowed(origin, host, self._access.origins):
+            return connection.respond(http.HTTPStatus.FORBIDDEN, "origin not allowed\n")
+        token = token_of(request.headers)
+        if token is not None and self._access.tokens:
+            if not is_token(token, self._access.tokens):
+                return connection.respond(http.HTTPStatus.UNAUTHORIZED, "not a valid token\n")
+            ours.is_trusted = True
+        if not self._access.tokens:
+            ours.is_trusted = True
+        if not self._door.has_room(ours.address):
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+        return None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        ours = cast("_Connection", connection)
+        request = connection.request
+        assert request is not None  # noqa: S101 - the handshake is over
+        if not self._door.enter(ours.address):
+            await connection.close(POLICY, "too many clients")
+            return
+        try:
+            await self.paths[urlsplit(request.path).path](ours)
+        finally:
+            self._door.leave(ours.address)
+
+    # -- the native protocol
+
+    async def _native(self, connection: _Connection) -> None:
+        client = self._pump.join(_Socket(connection), connection.address)
+        client.is_trusted = connection.is_trusted
+        connection.client = client
+        connection.writable = self._pump.ready
+        connection.lost = self._pump.part
+        try:
+            await self._converse(connection, client)
+        except (websockets.exceptions.ConnectionClosed, ClientGoneError):
+            pass
+        finally:
+            self._pump.part(client)
+
+    async def _converse(self, connection: _Connection, client: Client) -> None:
+        loop = asyncio.get_running_loop()
+        limit = RateLimit(loop.time())
+        patience_s = None if client.is_trusted else TOKEN_TIMEOUT_S
+        may_stay = True
+        while may_stay:
+            try:
+                async with asyncio.timeout(patience_s):
+                    payload = await connection.recv(decode=False)
+            except TimeoutError:
+                break
+            patience_s = None
+            client.heard_at = loop.time()
+            if limit.is_over(client.heard_at):
+                self._desk.refuse(client, BadRequestError("rate_limited", "too many requests"))
+                await self._part_with(connection, client, "too many requests")
+                return
+            may_stay = await self._desk.follow(client, payload)
+        await self._part_with(connection, client, "no valid token")
+
+    async def _part_with(self, connection: _Connection, client: Client, reason: str) -> None:
+        """Write what is to be said at last, then close."""
+        self._pump.finish(client)
+        await connection.close(POLICY, reason)
