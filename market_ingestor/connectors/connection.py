@@ -1,0 +1,397 @@
+"""One WebSocket of one venue from handshake to close, which is one feed. SHELL.
+
+Drives any `Venue`; never asks which exchange it has. What ends a connection is a value
+(`Ending`), not an exception: `connectors.session` decides what comes next.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterable
+from typing import Final, assert_never
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from market_ingestor.connectors.context import ExchangeContext
+from market_ingestor.connectors.intake import Route, Track, accept
+from market_ingestor.connectors.outbox import now_us
+from market_ingestor.connectors.subscriptions import Memory, Subscriptions
+from market_ingestor.connectors.venue import (
+    ClosingSoon,
+    Event,
+    Heartbeat,
+    Ignored,
+    Rejected,
+    Subscribed,
+    SubscriptionRefused,
+    Trades,
+)
+from market_ingestor.errors import excerpt
+
+_log = structlog.get_logger(__name__)
+
+OPEN_TIMEOUT_S: Final = 10.0  # a handshake takes a second from anywhere
+CLOSE_TIMEOUT_S: Final = 2.0  # for the other side's close frame; nothing depends on it
+FRAMES_QUEUED_MAX: Final = 1_024  # read from the socket and not yet taken; bounds memory in a pause
+WATCH_S: Final = 0.5
+PROVED_S: Final = 30.0  # a confirmed session of this length works, trades or not
+ROLLOVER_MARGIN: Final = 0.1  # of the venue's maximum life, at most:
+ROLLOVER_MARGIN_S_MAX: Final = 600.0
+STATUSES_OF_BANS: Final = frozenset({403, 418, 429})
+RETRY_AFTER_S_MAX: Final = 3 * 86_400.0  # the longest ban any venue documents
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a connection is over.
+
+    Attributes:
+        reason: One clause for logs and events.
+        is_proved: It delivered a valid trade, or held half a minute with confirmed symbols.
+        retry_after_s: The venue's wish, 0 without one.
+    """
+
+    reason: str
+    is_proved: bool = False
+    retry_after_s: float = 0.0
+
+
+class _Socket(ClientConnection):
+    """A connection that knows when it last heard anything, the server's pings included."""
+
+    heard = True
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
+
+
+class Connection:
+    """Connects once, subscribes, reads until the end.
+
+    Args:
+        tracks: The instruments to subscribe.
+        memory: What earlier connections of these instruments learned.
+
+    Attributes:
+        established: Set when every subscription has been answered or given up.
+        wants_successor: Set when the next connection should be opened now, while this one lives.
+    """
+
+    def __init__(self, context: ExchangeContext, tracks: Iterable[Track], memory: Memory) -> None:
+        self._context = context
+        self._venue = context.venue
+        self._outbox = context.outbox
+        self._limits = context.venue.limits
+        self.feed = context.feed("ws")
+        self._routes = {
+            track.instrument.venue.venue_symbol: Route(
+                track, self.feed.lane(track.instrument.symbol)
+            )
+            for track in tracks
+        }
+        self.subscriptions = Subscriptions(
+            self._routes, batch_max=self._limits.subscribe_batch, memory=memory
+        )
+        self.established = asyncio.Event()
+        self.wants_successor = asyncio.Event()
+        self.is_up = False
+        self._ask = asyncio.Event()
+        self._close = asyncio.Event()
+        self._has_traded = False
+        self._opened_at = 0.0
+        self._confirmed_at: float | None = None
+        self._reason = ""
+
+    def close(self, reason: str) -> None:
+        """End this connection in order; what arrives until then is still taken."""
+        self._reason = self._reason or reason
+        self._close.set()
+
+    async def run(self) -> Ending:
+        """Connect and serve until the connection ends."""
+        url = self._venue.connect_url(self._context.ws_url)
+        try:
+            socket = await connect(
+                url,
+                compression=None,  # costs more CPU than the bandwidth is worth
+                proxy=None if urlsplit(url).hostname in _LOOPBACK else True,
+                open_timeout=OPEN_TIMEOUT_S,
+                ping_interval=None,  # the venue's own heartbeat counts; ours ended healthy ones
+                close_timeout=CLOSE_TIMEOUT_S,
+                max_size=self._limits.frame_bytes_max,
+                max_queue=FRAMES_QUEUED_MAX,
+                create_connection=_Socket,
+            )
+        except InvalidStatus as refusal:
+            return _refused(refusal)
+        except (OSError, TimeoutError, WebSocketException) as problem:
+            return Ending(reason=excerpt(f"cannot connect: {problem!r}"))
+        assert isinstance(socket, _Socket)  # noqa: S101 - create_connection made it
+        self._opened_at = asyncio.get_running_loop().time()
+        try:
+            reason = await self._serve(socket)
+        except asyncio.CancelledError:
+            self._reason = self._reason or "stopped"
+            raise
+        else:
+            self._reason = self._reason or reason
+        finally:
+            self._over()
+            with contextlib.suppress(OSError, WebSocketException):
+                await socket.close()
+        return Ending(reason=self._reason, is_proved=self._is_proved())
+
+    def _is_proved(self) -> bool:
+        """Return whether attempts to connect evidently work."""
+        now = asyncio.get_running_loop().time()
+        return self._has_traded or (
+            self._confirmed_at is not None and now - self._confirmed_at >= PROVED_S
+        )
+
+    def _over(self) -> None:
+        """Say on the bus that this feed has ended."""
+        self.established.set()
+        self._outbox.mark(self.feed, now_us(), end=True)
+        if self.is_up:
+            self.is_up = False
+            self._context.feed_event("feed_down", f"{self.feed.name}: {self._reason}")
+        _log.info(
+            "connection_ended",
+            exchange=self._context.exchange,
+            feed=self.feed.name,
+            reason=self._reason,
+        )
+
+    async def _serve(self, socket: _Socket) -> str:
+        """Read while siblings write and watch; return the reason of the end."""
+        async with asyncio.TaskGroup() as tasks:
+            siblings = [
+                tasks.create_task(self._write(socket)),
+                tasks.create_task(self._watch(socket)),
+                tasks.create_task(self._end_in_order(socket)),
+            ]
+            try:
+                return await self._read(socket)
+            finally:
+                for sibling in siblings:
+                    sibling.cancel()
+
+    # -- reading
+
+    async def _read(self, socket: _Socket) -> str:
+        """Take frames until the connection ends; never yields while frames are queued."""
+        loop = asyncio.get_running_loop()
+        recv, decode, outbox = socket.recv, self._venue.decode, self._outbox
+        try:
+            while True:
+                frame = await recv(decode=False)
+                received_us, now = now_us(), loop.time()
+                for event in decode(frame):
+                    if type(event) is Trades:
+                        self._on_trades(event, received_us, now)
+                    else:
+                        self._on_event(event, received_us, now)
+                if not outbox.has_room and not await self._pause(socket):
+                    return "paused for too long: the bus does not take what was read"
+        except ConnectionClosed as closed:
+            return excerpt(str(closed))
+
+    def _on_trades(self, event: Trades, received_us: int, now: float) -> None:
+        route = self._routes.get(event.venue_symbol)
+        if route is None:
+            for trade in event.trades:
+                self._context.reject(
+                    Rejected("unknown_symbol", excerpt(f"{event.venue_symbol} {trade.id}"))
+                )
+            return
+        if not route.lane.is_confirmed:
+            self._on_confirmed(self.subscriptions.confirm(None, (event.venue_symbol,)), now)
+        fit = accept(
+            route,
+            event.trades,
+            received_us=received_us,
+            now=now,
+            ages=self._context.ages,
+            has_contiguous_ids=self._limits.has_contiguous_ids,
+            account=self._context.account,
+        )
+        if fit:
+            self._has_traded = True
+            self._context.last_trade_us = received_us
+            self._outbox.put(route.lane, fit, received_us)
+            if route.track.finder.needs_look:
+                self._context.suspects.add(route.track)
+
+    def _on_event(self, event: Event, received_us: int, now: float) -> None:
+        match event:
+            case Trades():
+                self._on_trades(event, received_us, now)
+            case Subscribed():
+                self._on_confirmed(
+                    self.subscriptions.confirm(event.request_id, event.venue_symbols), now
+                )
+            case SubscriptionRefused():
+                self._on_refused(event)
+            case Rejected():
+                self._context.reject(event)
+            case Heartbeat():
+                self._on_heartbeat(event, received_us, now)
+            case ClosingSoon():
+                _log.info("closing_soon", feed=self.feed.name, message=event.message)
+                self.wants_successor.set()
+            case Ignored():
+                pass
+            case _:
+                assert_never(event)
+
+    def _on_confirmed(self, venue_symbols: Iterable[str], now: float) -> None:
+        for venue_symbol in venue_symbols:
+            self._routes[venue_symbol].lane.is_confirmed = True
+        if not self.is_up and self.feed.confirmed:
+            self.is_up = True
+            self._confirmed_at = now
+            self._context.feed_event("feed_up", f"{self.feed.name}: first symbol confirmed")
+            _log.info("feed_up", exchange=self._context.exchange, feed=self.feed.name)
+        self._look_settled()
+
+    def _on_refused(self, event: SubscriptionRefused) -> None:
+        refused = self.subscriptions.refuse(event.request_id, event.venue_symbols, event.message)
+        _log.warning(
+            "subscription_refused",
+            exchange=self._context.exchange,
+            venue_symbols=refused or "a whole request, now asked one by one",
+            message=event.message,
+        )
+        for venue_symbol in refused:
+            self._routes[venue_symbol].lane.is_confirmed = False
+        self._ask.set()
+        self._look_settled()
+
+    def _on_heartbeat(self, event: Heartbeat, received_us: int, now: float) -> None:
+        if event.venue_symbol is None or event.last_id is None:
+            return
+        route = self._routes.get(event.venue_symbol)
+        if route is not None and self._limits.has_contiguous_ids:
+            finder = route.track.finder
+            finder.heard(int(event.last_id), received_us, now)
+            if finder.needs_look:
+                self._context.suspects.add(route.track)
+
+    def _look_settled(self) -> None:
+        if self.subscriptions.is_settled:
+            self.established.set()
+
+    async def _pause(self, socket: _Socket) -> bool:
+        """Wait until the bus takes more; return whether it did in time."""
+        self.feed.is_paused = True
+        try:
+            async with asyncio.timeout(self._context.settings.pause_max_s):
+                await self._outbox.room()
+        except TimeoutError:
+            return False
+        finally:
+            self.feed.is_paused = False
+            socket.heard = True  # it was we who did not listen
+        return True
+
+    # -- writing
+
+    async def _write(self, socket: _Socket) -> None:
+        """Send subscribe requests and pings, no faster than the venue allows."""
+        loop = asyncio.get_running_loop()
+        interval = self._limits.ping_interval_s
+        ping_at = loop.time() + interval if interval else None
+        while True:
+            now = loop.time()
+            frame = None
+            if ping_at is not None and now >= ping_at and interval:
+                frame = self._venue.ping(self.subscriptions.number())
+                ping_at = now + interval
+            elif (request := self.subscriptions.next_request(now)) is not None:
+                frame = self._venue.subscribe(request.venue_symbols, request.request_id)
+            if frame is not None:
+                if not await self._send(socket, frame):
+                    return
+                await asyncio.sleep(self._limits.message_interval_s)
+                continue
+            self._ask.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if ping_at is None else max(ping_at - now, 0)):
+                    await self._ask.wait()
+
+    async def _send(self, socket: _Socket, frame: str) -> bool:
+        """Send one frame; return False when the connection is no longer good for it."""
+        try:
+            async with asyncio.timeout(self._context.settings.write_timeout_s):
+                await socket.send(frame)
+        except ConnectionClosed:
+            return False  # the reader says why
+        except TimeoutError:
+            self._cut(socket, "the venue does not read what we send")
+            return False
+        return True
+
+    # -- watching
+
+    async def _watch(self, socket: _Socket) -> None:
+        """Look after deadlines: silence, unanswered subscriptions, the end of our life."""
+        loop = asyncio.get_running_loop()
+        heard_at = loop.time()
+        roll_at = self._rollover_at()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = loop.time()
+            if socket.heard:
+                socket.heard = False
+                heard_at = now
+            elif now - heard_at > self._context.settings.read_timeout_s:
+                self._cut(socket, f"silent for {now - heard_at:.0f} s")
+                return
+            unanswered = self.subscriptions.expire(now)
+            if unanswered:
+                _log.warning(
+                    "subscription_unanswered",
+                    exchange=self._context.exchange,
+                    venue_symbols=unanswered[:10],
+                    count=len(unanswered),
+                )
+                self._ask.set()
+                self._look_settled()
+            if roll_at is not None and now >= roll_at:
+                roll_at = None
+                _log.info("connection_life_ends", feed=self.feed.name)
+                self.wants_successor.set()
+
+    def _rollover_at(self) -> float | None:
+        """Return when to open the next connection, some time before the venue ends this one."""
+        life = self._limits.connection_life_s
+        if life is None:
+            return None
+        margin = min(life * ROLLOVER_MARGIN, ROLLOVER_MARGIN_S_MAX)
+        # Connections opened together must not all be replaced together.
+        return self._opened_at + life - margin * random.uniform(1.0, 2.0)
+
+    async def _end_in_order(self, socket: _Socket) -> None:
+        """Close when asked to; the reader takes what still arrives."""
+        await self._close.wait()
+        await socket.close()
+
+    def _cut(self, socket: _Socket, reason: str) -> None:
+        """End a connection whose other side cannot be expected to answer."""
+        self._reason = self._reason or reason
+        socket.transport.abort()
+
+
+def _refused(refusal: InvalidStatus) -> Ending:
+    """Return the ending of a handshake that was answered with an HTTP status."""
+    status = refusal.response.status_code
+    text = refusal.response.headers.get("Retry-After", "").strip()
+    wait_s = 0.0
+    if status in STATUSES_OF_BANS and text.isascii() and text.isdigit():
+        wait_s = min(float(text[:9]), RETRY_AFTER_S_MAX)
+    return Ending(reason=f"handshake refused with status {status}", retry_after_s=wait_s)

@@ -1,0 +1,246 @@
+"""Everything that runs for one exchange: sessions, gaps, refills, instruments. SHELL.
+
+Owns which instruments are wanted and brings what runs into line with it (`apply`); shares its
+knowledge of each instrument between the connections that carry it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.connectors.context import ExchangeContext
+from market_ingestor.connectors.gaps import GapFinder
+from market_ingestor.connectors.history import read_back
+from market_ingestor.connectors.instruments import load_instruments
+from market_ingestor.connectors.intake import Track
+from market_ingestor.connectors.outbox import now_us
+from market_ingestor.connectors.refill import Refiller
+from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.session import Session
+from market_ingestor.model.instrument import Instrument, InstrumentTable
+
+_log = structlog.get_logger(__name__)
+
+LOOK_S: Final = 0.05  # between looks at jumps in ids; small against the reorder wait
+MARK_S: Final = 1.0  # the contract's once a second
+LATE_S_MAX: Final = 0.5  # a timer so late means that sockets wait unread: say nothing yet
+REFRESH_S: Final = 3_600.0  # instruments are listed and delisted on the scale of days
+SCANS_AT_ONCE: Final = 8  # instruments read back at the same time
+STALE_REPLACE_S: Final = 600.0  # between replacements of a session whose symbols all fell silent
+
+Owner = Callable[[str, str], bool]
+
+
+class Fleet:
+    """The feeds of one exchange.
+
+    Args:
+        symbols: As configured, in any spelling.
+        owns: Whether this process is for (exchange, symbol); the others are another shard's.
+    """
+
+    def __init__(
+        self,
+        context: ExchangeContext,
+        *,
+        rest_url: str,
+        symbols: Iterable[str],
+        bus: Bus,
+        owns: Owner,
+    ) -> None:
+        self.context = context
+        self._rest = RestClient(
+            context.exchange, rest_url, requests_per_s=context.venue.limits.rest_requests_per_s
+        )
+        self.refiller = Refiller(context, self._rest)
+        self._wanted = tuple(dict.fromkeys(symbols))
+        self._bus = bus
+        self._owns = owns
+        self._table: InstrumentTable | None = None
+        self._unknown: list[str] = []
+        self._tracks: dict[str, Track] = {}
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._replaced_at: dict[Session, float] = {}
+        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # -- what the role asks
+
+    @property
+    def is_up(self) -> bool:
+        """Return whether every session has a connection with confirmed symbols."""
+        return bool(self._sessions) and all(session.is_up for session in self._sessions)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what is wrong with this exchange, one clause each."""
+        name = self.context.exchange
+        if self._table is None:
+            return [f"{name}: instruments not loaded yet"]
+        found = [f"{name}: {each.problem}" for each in self._sessions if each.problem]
+        if self._unknown:
+            found.append(f"{name}: not listed: {', '.join(self._unknown[:5])}")
+        stale = [symbol for symbol, track in self._tracks.items() if track.is_stale]
+        if stale:
+            found.append(f"{name}: silent: {', '.join(stale[:5])}")
+        return found
+
+    def details(self) -> dict[str, object]:
+        """Return facts for ``/health``."""
+        return {
+            "symbols": sorted(self._tracks),
+            "connections": sum(len(session.feeds) for session in self._sessions),
+            "open_gaps": self.refiller.open_holes,
+        }
+
+    # -- running
+
+    async def run(self) -> None:
+        """Feed the bus until cancelled."""
+        async with self._rest:
+            self._table = await load_instruments(
+                self.context.exchange, self.context.venue, self._rest
+            )
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self.refiller.run())
+                tasks.create_task(self._look())
+                tasks.create_task(self._mark())
+                tasks.create_task(self._refresh())
+                self.apply(self._wanted)
+
+    def apply(self, symbols: Iterable[str]) -> None:
+        """Bring what runs into line with these symbols, in any spelling.
+
+        Sessions whose instruments change get a new connection before the old one goes.
+        """
+        self._wanted = tuple(dict.fromkeys(symbols))
+        if self._table is None or self._tasks is None:
+            return
+        wanted = self._resolve(self._table)
+        for session in list(self._sessions):
+            kept = [each for each in session.tracks if each.instrument.symbol in wanted]
+            if not kept:
+                self._sessions.pop(session).cancel()
+            elif len(kept) < len(session.tracks):
+                session.change(kept)
+        self._tracks = {name: each for name, each in self._tracks.items() if name in wanted}
+        added = [each for name, each in wanted.items() if name not in self._tracks]
+        self._add([self._track(each) for each in added])
+        for instrument in added:
+            self._tasks.create_task(self._restore(self._tracks[instrument.symbol]))
+
+    def _resolve(self, table: InstrumentTable) -> dict[str, Instrument]:
+        """Return the wanted instruments of this shard by symbol."""
+        wanted: dict[str, Instrument] = {}
+        unknown: list[str] = []
+        for spelling in self._wanted:
+            instrument = table.resolve(spelling)
+            if instrument is None:
+                unknown.append(spelling)
+            elif self._owns(self.context.exchange, instrument.symbol):
+                wanted[instrument.symbol] = instrument
+        if unknown and unknown != self._unknown:
+            _log.warning("symbols_not_listed", exchange=self.context.exchange, symbols=unknown)
+        self._unknown = unknown
+        return wanted
+
+    def _track(self, instrument: Instrument) -> Track:
+        wait_s = self.context.settings.reorder_wait_ms / 1000
+        track = Track(instrument, GapFinder(reorder_wait_s=wait_s))
+        self._tracks[instrument.symbol] = track
+        return track
+
+    def _add(self, tracks: list[Track]) -> None:
+        """Give tracks to sessions with room, then to new ones."""
+        assert self._tasks is not None  # noqa: S101 - `apply` looked
+        room = self.context.venue.limits.symbols_per_connection
+        for session in self._sessions:
+            taken, tracks = (
+                tracks[: room - len(session.tracks)],
+                tracks[room - len(session.tracks) :],
+            )
+            if taken:
+                session.change([*session.tracks, *taken])
+        for begin in range(0, len(tracks), room):
+            session = Session(self.context, tracks[begin : begin + room])
+            self._sessions[session] = self._tasks.create_task(session.run())
+
+    async def _restore(self, track: Track) -> None:
+        """Learn which ids the stream has; what is missing below the first live id is a gap."""
+        if not self.context.venue.limits.has_contiguous_ids:
+            return
+        async with self._scans:
+            stored = await read_back(self._bus, self.context.exchange, track.instrument.symbol)
+        if not stored.is_empty:
+            now = asyncio.get_running_loop().time()
+            track.finder.restore(stored.intervals, stored.time_us, now)
+            if track.finder.needs_look:
+                self.context.suspects.add(track)
+
+    async def _look(self) -> None:
+        """Turn jumps that nothing filled in time into gaps."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for track in list(self.context.suspects):
+                for finding in track.finder.due(loop.time()):
+                    self.refiller.found(track, finding)
+                if not track.finder.needs_look:
+                    self.context.suspects.discard(track)
+
+    async def _mark(self) -> None:
+        """Once a second, let every feed say that it is alive and has sent all it had."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + MARK_S
+        while True:
+            await asyncio.sleep(max(due - loop.time(), 0.0))
+            is_late = loop.time() - due > LATE_S_MAX
+            due = loop.time() + MARK_S
+            if is_late:
+                due = loop.time() + LOOK_S  # what waits in the sockets comes first
+                continue
+            received_us = now_us()
+            for session in self._sessions:
+                for connection in session.feeds:
+                    if not connection.feed.is_paused:
+                        self.context.outbox.mark(connection.feed, received_us)
+            self._watch_silence(received_us)
+
+    def _watch_silence(self, time_us: int) -> None:
+        """Report symbols that are silent for longer than their own rate explains."""
+        now = asyncio.get_running_loop().time()
+        for session in self._sessions:
+            silent = known = 0
+            for track in session.tracks:
+                limit = track.silence_max_us()
+                if limit is None:
+                    continue
+                known += 1
+                was_stale = track.is_stale
+                track.is_stale = session.is_up and time_us - track.last_trade_us > limit
+                silent += track.is_stale
+                if track.is_stale and not was_stale:
+                    seconds = (time_us - track.last_trade_us) / 1e6
+                    self.context.feed_event(
+                        "feed_stale", f"no trade for {seconds:.0f} s", track.instrument.symbol
+                    )
+            replaced_at = self._replaced_at.get(session, -STALE_REPLACE_S)
+            if known and silent == known and now - replaced_at >= STALE_REPLACE_S:
+                self._replaced_at[session] = now
+                session.replace()
+
+    async def _refresh(self) -> None:
+        """Load the instruments again now and then; ask again for what was refused or unknown."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self._table = await load_instruments(
+                self.context.exchange, self.context.venue, self._rest
+            )
+            for session in self._sessions:
+                if session.memory.refused:
+                    session.ask_again()
+            self.apply(self._wanted)

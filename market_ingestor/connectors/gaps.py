@@ -1,0 +1,221 @@
+"""Holes in the ids of one instrument: when a jump is one, and what is known to lie in it. Pure.
+
+All feeds of the process share one finder per instrument, so what one connection lost and another
+delivered is no hole. An id that the venue itself does not list is remembered as absent and is not
+asked for again. Times are monotonic seconds (``now``) or UTC microseconds (``_us``).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from market_ingestor.model.intervals import IdIntervals
+
+ID_RESET: Final = 1_000_000  # a jump over more ids than this is a new numbering, not a loss
+JOIN_IDS: Final = 1_000  # holes so near each other are one: a page of history spans them
+
+
+class FoundGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A hole, or neighbouring holes joined, strictly between two ids.
+
+    Attributes:
+        missing: How many of the ids between are absent.
+        from_time_us: Not later than the trade with ``after_id``.
+        to_time_us: Not earlier than the trade with ``before_id``.
+    """
+
+    after_id: int
+    before_id: int
+    missing: int
+    from_time_us: int
+    to_time_us: int
+
+
+class IdReset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The venue's numbering jumped: nothing can be proved across it and nothing is refilled."""
+
+    after_id: int
+    before_id: int
+    from_time_us: int
+    to_time_us: int
+
+
+Finding: TypeAlias = FoundGap | IdReset
+
+
+class _Suspect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Ids that were jumped over and may still arrive until ``due_at``."""
+
+    due_at: float
+    after_id: int
+    before_id: int
+    from_time_us: int
+    to_time_us: int
+
+
+class GapFinder:
+    """Which ids of an instrument are there, and which of the others are missing by now.
+
+    Args:
+        reorder_wait_s: How long a jump may be filled by late arrivals before it is a gap.
+    """
+
+    def __init__(self, *, reorder_wait_s: float) -> None:
+        self._reorder_wait_s = reorder_wait_s
+        self._present = IdIntervals()
+        self._suspected = IdIntervals()
+        self._suspects: deque[_Suspect] = deque()
+        self._resets: list[IdReset] = []
+        self._newest = -2  # two below the lowest id there can be: nothing follows it directly
+        self._newest_time_us = 0
+
+    @property
+    def newest(self) -> int | None:
+        """Return the highest id present, None before the first."""
+        return self._present.highest
+
+    @property
+    def needs_look(self) -> bool:
+        """Return whether `due` has anything to decide, now or later."""
+        return bool(self._suspects or self._resets)
+
+    def observe(self, trade_id: int, time_us: int, now: float) -> None:
+        """Take note of a live trade."""
+        if trade_id == self._newest + 1:
+            self._present.add(trade_id)
+            self._newest = trade_id
+            self._newest_time_us = time_us
+            return
+        below = self._present.below(trade_id)
+        if not self._present.add_range(trade_id, trade_id):
+            return
+        from_time_us = self._newest_time_us if below == self._newest else 0
+        if trade_id > self._newest:
+            self._newest = trade_id
+            self._newest_time_us = time_us
+        if below is None:
+            return  # older than anything known: what lies before our start is no hole of ours
+        from_time_us = min(from_time_us, time_us) or time_us
+        if trade_id - below - 1 > ID_RESET:
+            self._resets.append(
+                IdReset(
+                    after_id=below,
+                    before_id=trade_id,
+                    from_time_us=from_time_us,
+                    to_time_us=time_us,
+                )
+            )
+        else:
+            self._suspect(below, trade_id, from_time_us, time_us, now + self._reorder_wait_s)
+
+    def heard(self, last_id: int, now_us: int, now: float) -> None:
+        """Take note of the venue's word that its newest trade is ``last_id``.
+
+        The first word is an anchor: what came before we listened is no hole of ours.
+        """
+        highest = self._present.highest
+        if highest is None:
+            self._present.add(last_id)
+            self._newest = last_id
+            self._newest_time_us = now_us
+        elif 0 < last_id - highest <= ID_RESET:
+            from_us = self._newest_time_us
+            self._suspect(highest, last_id + 1, from_us, now_us, now + self._reorder_wait_s)
+
+    def restore(
+        self,
+        known: Iterable[tuple[int, int]],
+        time_of: Callable[[int], int],
+        now: float,
+    ) -> None:
+        """Add what the stream already holds; every hole up to the newest id becomes suspect.
+
+        Args:
+            known: Intervals (first id, last id) read back.
+            time_of: Gives a trade time, UTC microseconds, near any id.
+            now: Monotonic seconds.
+        """
+        for first, last in known:
+            self._present.add_range(first, last)
+        lowest, highest = self._present.lowest, self._present.highest
+        if lowest is None or highest is None:
+            return
+        if highest > self._newest:
+            self._newest = highest
+            self._newest_time_us = time_of(highest)
+        for first, last in self._present.missing(lowest, highest):
+            if last - first < ID_RESET:
+                after_us, before_us = time_of(first - 1), time_of(last + 1)
+                self._suspect(
+                    first - 1, last + 1, min(after_us, before_us), max(after_us, before_us), now
+                )
+
+    def add(self, first: int, last: int) -> None:
+        """Note ids as settled: refilled, absent at the venue, or given up."""
+        self._present.add_range(first, last)
+        self._newest = max(self._newest, last)
+
+    def missing(self, after_id: int, before_id: int) -> list[tuple[int, int]]:
+        """Return the ids strictly between two ids that are still missing, as intervals."""
+        return self._present.missing(after_id, before_id)
+
+    def due(self, now: float) -> list[Finding]:
+        """Return the jumps that nothing filled in time; each is returned once."""
+        findings: list[Finding] = [*self._resets]
+        self._resets.clear()
+        gaps: list[FoundGap] = []
+        for _ in range(len(self._suspects)):
+            suspect = self._suspects.popleft()
+            if suspect.due_at > now:
+                self._suspects.append(suspect)
+                continue
+            gaps += self._confirmed(suspect)
+        findings += _joined(gaps)
+        return findings
+
+    def _suspect(
+        self, after_id: int, before_id: int, from_time_us: int, to_time_us: int, due_at: float
+    ) -> None:
+        for first, last in self._suspected.missing(after_id, before_id):
+            self._suspected.add_range(first, last)
+            self._suspects.append(
+                _Suspect(
+                    due_at=due_at,
+                    after_id=first - 1,
+                    before_id=last + 1,
+                    from_time_us=from_time_us,
+                    to_time_us=to_time_us,
+                )
+            )
+
+    def _confirmed(self, suspect: _Suspect) -> list[FoundGap]:
+        return [
+            FoundGap(
+                after_id=first - 1,
+                before_id=last + 1,
+                missing=last - first + 1,
+                from_time_us=suspect.from_time_us,
+                to_time_us=suspect.to_time_us,
+            )
+            for first, last in self._present.missing(suspect.after_id, suspect.before_id)
+        ]
+
+
+def _joined(gaps: list[FoundGap]) -> list[FoundGap]:
+    """Return gaps, ascending, with those near each other made one."""
+    joined: list[FoundGap] = []
+    for gap in sorted(gaps, key=lambda each: each.after_id):
+        if joined and gap.after_id - joined[-1].before_id < JOIN_IDS:
+            last = joined[-1]
+            joined[-1] = FoundGap(
+                after_id=last.after_id,
+                before_id=max(last.before_id, gap.before_id),
+                missing=last.missing + gap.missing,
+                from_time_us=min(last.from_time_us, gap.from_time_us),
+                to_time_us=max(last.to_time_us, gap.to_time_us),
+            )
+        else:
+            joined.append(gap)
+    return joined

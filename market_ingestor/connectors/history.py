@@ -1,0 +1,102 @@
+"""What the stream already holds of an instrument's ids, read back at the start. SHELL.
+
+The lowest unproven id counts, not the last published one: a killed process leaves holes below the
+newest message, and a refill may be the newest message.
+"""
+
+import asyncio
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import OrderedReader
+from market_ingestor.errors import DecodeError
+from market_ingestor.model.intervals import IdIntervals
+from market_ingestor.model.trade import TradeBatch
+
+_log = structlog.get_logger(__name__)
+
+RESUME_SCAN: Final = timedelta(minutes=10)  # longer than a restart; what is older was settled
+WAIT_S: Final = 1.0  # for the next messages of the scan
+SCAN_S_MAX: Final = 60.0  # for one instrument; what was read by then counts
+
+
+class StoredIds:
+    """The ids of an instrument that the stream holds or proves absent. Pure.
+
+    Attributes:
+        intervals: The ids.
+    """
+
+    def __init__(self) -> None:
+        self.intervals = IdIntervals()
+        self._edges: dict[int, int] = {}
+        self._sorted: list[int] | None = None
+
+    def take(self, batch: TradeBatch[str]) -> None:
+        """Add a batch; in a refill's, ids between neighbours do not exist at the venue."""
+        ids = [int(trade.id) for trade in batch.trades]
+        for trade in (batch.trades[0], batch.trades[-1]):
+            self._edges[int(trade.id)] = trade.time_us
+        self._sorted = None
+        if batch.source == "rest":
+            first = int(batch.prev_id) if batch.prev_id is not None else ids[0]
+            self.intervals.add_range(min(first, ids[0]), ids[-1])
+            return
+        for trade_id in ids:
+            self.intervals.add(trade_id)
+
+    def time_us(self, trade_id: int) -> int:
+        """Return the trade time of this id, or of the nearest batch edge not above it."""
+        if trade_id in self._edges:
+            return self._edges[trade_id]
+        if self._sorted is None:
+            self._sorted = sorted(self._edges)
+        at = max(bisect_left(self._sorted, trade_id) - 1, 0)
+        return self._edges[self._sorted[at]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing was found."""
+        return not self._edges
+
+
+async def read_back(bus: Bus, exchange: str, symbol: str) -> StoredIds:
+    """Return the ids of the last ten minutes of an instrument's subject.
+
+    Never raises for what the bus does: what could be read counts, and a hole that is not seen
+    here is still seen by whoever reads the stream.
+    """
+    stored = StoredIds()
+    subject = subjects.raw(exchange, symbol)
+    try:
+        async with asyncio.timeout(SCAN_S_MAX):
+            await _scan(bus, subject, stored)
+    except Exception as problem:  # noqa: BLE001 - as said above; the bus has many ways to fail
+        _log.warning("read_back_cut_short", subject=subject, error=repr(problem))
+    return stored
+
+
+async def _scan(bus: Bus, subject: str, stored: StoredIds) -> None:
+    since = datetime.now(UTC) - RESUME_SCAN
+    last = await bus.last_message(subjects.RAW_STREAM, subject)
+    if last is None:
+        return
+    start = await bus.sequence_since(subjects.RAW_STREAM, since, filter_subject=subject)
+    if start > last.sequence:
+        return
+    async with OrderedReader(
+        bus, subjects.RAW_STREAM, start_sequence=start, filter_subject=subject
+    ) as reader:
+        read = start - 1
+        while read < last.sequence:
+            for delivery in await reader.next(WAIT_S):
+                read = delivery.sequence
+                try:
+                    stored.take(codec.text_batch(delivery.subject, delivery.payload))
+                except (DecodeError, ValueError):
+                    continue  # not ours to judge: the saver sends it to the dead letters

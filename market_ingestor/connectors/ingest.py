@@ -1,0 +1,206 @@
+"""The role that feeds the bus from the venues. SHELL.
+
+Owns the publisher of the process, one fleet per configured exchange, and the order of stopping:
+sockets first, then what was read, then its acknowledgements.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import prometheus_client
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.publisher import Publisher
+from market_ingestor.config import ExchangeSettings, IngestSettings
+from market_ingestor.connectors.batcher import Batcher
+from market_ingestor.connectors.context import ExchangeContext
+from market_ingestor.connectors.feed import FeedNames
+from market_ingestor.connectors.fleet import Fleet
+from market_ingestor.connectors.outbox import Outbox
+from market_ingestor.connectors.registry import venue_for
+from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.partition import slot
+from market_ingestor.runtime.role import Health
+
+_log = structlog.get_logger(__name__)
+
+EXPORT_S: Final = 1.0  # how often counts become metrics
+GRACE_S: Final = 4.5  # below half the process's default, which is what its first role gets
+TOKEN_BYTES: Final = 5  # 40 random bits tell the feeds of this process from any other's
+CLOSE_SHARE: Final = 0.4  # of the grace, for closing sockets; the rest is for acknowledgements
+
+
+class Slots(Protocol):
+    """A set of hash slots."""
+
+    def owns(self, slot: int) -> bool:
+        """Return whether a slot belongs to it."""
+
+
+class IngestRole:
+    """Streams the trades of the configured exchanges into MARKET_RAW.
+
+    Args:
+        bus: Connected; stays open until `run` has returned.
+        exchanges: ``[exchanges]``.
+        settings: ``[ingest]``; its mode chooses simulated or real exchanges.
+        shard: The hash slots of this process; None for all.
+        grace_s: Most that `run` may take after `stop`.
+    """
+
+    name = "ingest"
+
+    def __init__(
+        self,
+        bus: Bus,
+        exchanges: Mapping[str, ExchangeSettings],
+        settings: IngestSettings,
+        *,
+        shard: Slots | None = None,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._grace_s = grace_s
+        self._stopping = asyncio.Event()
+        self._is_started = False
+        self.publisher = Publisher(bus)
+        self.outbox = Outbox(
+            self.publisher,
+            Batcher(
+                messages_per_s=settings.max_messages_per_s,
+                linger_max_s=settings.linger_ms_max / 1000,
+            ),
+            buffer_trades=settings.buffer_trades,
+            on_latency=_observe_latency,
+        )
+        self._shard = shard
+        names = FeedNames(secrets.token_hex(TOKEN_BYTES))
+        self.fleets = [
+            fleet
+            for name, exchange in exchanges.items()
+            if exchange.enabled and is_simulated(name) == (settings.mode == "test")
+            if (fleet := self._fleet(name, exchange, names)) is not None
+        ]
+        self._exporter = _Exporter(self)
+
+    def _fleet(self, name: str, exchange: ExchangeSettings, names: FeedNames) -> Fleet | None:
+        venue = venue_for(name)
+        if venue is None:
+            _log.error("exchange_unknown", exchange=name)
+            return None
+        context = ExchangeContext(
+            name,
+            venue,
+            ws_url=exchange.ws_url or venue.ws_url,
+            settings=self._settings,
+            outbox=self.outbox,
+            names=names,
+        )
+        return Fleet(
+            context,
+            rest_url=exchange.rest_url or venue.rest_url,
+            symbols=exchange.symbols,
+            bus=self._bus,
+            owns=self._owns,
+        )
+
+    def _owns(self, exchange: str, symbol: str) -> bool:
+        return self._shard is None or self._shard.owns(slot(exchange, symbol))
+
+    async def run(self) -> None:
+        """Feed the bus until `stop`, then close, send what was read and wait for its acks."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            services = [
+                tasks.create_task(self.publisher.run()),
+                tasks.create_task(self.outbox.run()),
+                tasks.create_task(self._export()),
+            ]
+            feeds = [tasks.create_task(fleet.run()) for fleet in self.fleets]
+            self._is_started = True
+            await self._stopping.wait()
+            deadline = loop.time() + self._grace_s
+            for feed in feeds:
+                feed.cancel()
+            if feeds:
+                await asyncio.wait(feeds, timeout=self._grace_s * CLOSE_SHARE)
+            is_drained = await self.outbox.drain(max(deadline - loop.time(), 0.0))
+            for service in services:
+                service.cancel()
+        self._exporter.export()
+        in_flight = sum(each.in_flight for each in self.outbox.accounts.values())
+        _log.info("ingest_stopped", drained=is_drained, trades_in_flight=in_flight)
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return how this role is; a feed that is down makes it degraded, never unready."""
+        problems = [problem for fleet in self.fleets for problem in fleet.problems]
+        if not self._bus.is_connected:
+            problems.append("not connected to NATS")
+        elif self.publisher.is_held:
+            problems.append("JetStream refuses messages")
+        return Health(
+            is_ready=self._is_started and self._bus.is_connected and not self._stopping.is_set(),
+            problems=tuple(problems),
+            details={fleet.context.exchange: fleet.details() for fleet in self.fleets},
+        )
+
+    async def _export(self) -> None:
+        while True:
+            await asyncio.sleep(EXPORT_S)
+            self._exporter.export()
+
+
+def _observe_latency(exchange: str, seconds: float) -> None:
+    if seconds < 0:
+        metrics.clock_skew_total.labels(exchange).inc()
+    metrics.ingest_latency_seconds.labels(exchange).observe(max(seconds, 0.0))
+
+
+class _Exporter:
+    """Turns counts into metrics, all at one instant, so that the loss account balances there."""
+
+    def __init__(self, role: IngestRole) -> None:
+        self._role = role
+        self._exported: Counter[tuple[object, ...]] = Counter()
+
+    def export(self) -> None:
+        """Bring every metric of this role up to date."""
+        for fleet in self._role.fleets:
+            self._export_exchange(fleet)
+        publisher, outbox, name = self._role.publisher, self._role.outbox, self._role.name
+        metrics.publish_in_flight.labels(name).set(publisher.in_flight)
+        metrics.queue_items.labels("ingest_trades").set(outbox.trades)
+        self._count(metrics.publish_resent_total, publisher.resent, name)
+        self._count(metrics.publish_rejected_total, publisher.refused, name)
+
+    def _export_exchange(self, fleet: Fleet) -> None:
+        exchange, account = fleet.context.exchange, fleet.context.account
+        self._count(metrics.trades_received_total, account.received, exchange)
+        self._count(metrics.trades_published_total, account.published, exchange)
+        self._count(metrics.trades_duplicate_total, account.duplicates, exchange)
+        for reason, count in account.rejected.items():
+            self._count(metrics.trades_rejected_total, count, exchange, reason)
+        metrics.trades_in_flight.labels(exchange).set(account.in_flight)
+        metrics.feed_up.labels(exchange).set(fleet.is_up)
+        metrics.feed_last_trade_timestamp_seconds.labels(exchange).set(
+            fleet.context.last_trade_us / 1e6
+        )
+        self._count(metrics.feed_reconnects_total, fleet.context.reconnects, exchange)
+        for state, count in fleet.refiller.states.items():
+            self._count(metrics.gaps_total, count, exchange, state)
+
+    def _count(self, counter: prometheus_client.Counter, total: int, *labels: str) -> None:
+        """Raise a counter to ``total``."""
+        key = (counter, *labels)
+        counter.labels(*labels).inc(total - self._exported[key])
+        self._exported[key] = total

@@ -1,0 +1,108 @@
+"""What happens to a live trade between its frame and the bus. Pure.
+
+Owns the age limits, the dropping of copies within a feed, and what is known of each instrument
+across its feeds. Must never know a socket or a venue; clocks are passed in.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from market_ingestor.connectors.account import Account
+from market_ingestor.connectors.feed import Lane
+from market_ingestor.connectors.gaps import GapFinder
+from market_ingestor.model.instrument import Instrument
+from market_ingestor.model.trade import TextTrade
+
+US_PER_S: Final = 1_000_000
+FOREVER_US: Final = 2**62  # beyond any time that passes a venue's check
+
+STALE_FACTOR: Final = 30.0  # silences of so many mean intervals: one in e^30 by chance
+STALE_S_MIN: Final = 60.0  # shorter silences are nobody's business
+RATE_WEIGHT: Final = 0.05  # of the newest interval in the running mean: remembers about 20 trades
+TRADES_JUDGED_MIN: Final = 20  # before so many trades a symbol's own rate is not known
+
+
+class Ages(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How old, or how far ahead of our clock, a live trade may be; 0 is any."""
+
+    max_age_us: int
+    max_ahead_us: int
+
+
+class Track:
+    """One instrument across all its feeds: its ids, and how often it trades.
+
+    Attributes:
+        last_trade_us: Receive time of its newest live trade, 0 before the first.
+        is_stale: Whether its silence was reported.
+    """
+
+    __slots__ = ("_interval_us", "_trades", "finder", "instrument", "is_stale", "last_trade_us")
+
+    def __init__(self, instrument: Instrument, finder: GapFinder) -> None:
+        self.instrument = instrument
+        self.finder = finder
+        self.last_trade_us = 0
+        self.is_stale = False
+        self._interval_us = 0.0
+        self._trades = 0
+
+    def traded(self, received_us: int) -> None:
+        """Note that trades arrived."""
+        if self.last_trade_us:
+            interval = received_us - self.last_trade_us
+            self._interval_us += RATE_WEIGHT * (interval - self._interval_us)
+        self._trades += 1
+        self.last_trade_us = received_us
+
+    def silence_max_us(self) -> float | None:
+        """Return the silence beyond which this symbol's own rate says that something is wrong."""
+        if self._trades < TRADES_JUDGED_MIN:
+            return None
+        return max(STALE_FACTOR * self._interval_us, STALE_S_MIN * US_PER_S)
+
+
+class Route(msgspec.Struct, frozen=True, gc=False):
+    """Where the trades of one venue symbol go on one connection."""
+
+    track: Track
+    lane: Lane
+
+
+def accept(
+    route: Route,
+    trades: Sequence[TextTrade],
+    *,
+    received_us: int,
+    now: float,
+    ages: Ages,
+    has_contiguous_ids: bool,
+    account: Account,
+) -> Sequence[TextTrade]:
+    """Return the trades that are fit to publish; counts and remembers every one.
+
+    Args:
+        received_us: When their frame was read, UTC microseconds.
+        now: The same instant, monotonic seconds.
+    """
+    lane, finder = route.lane, route.track.finder
+    oldest = received_us - ages.max_age_us if ages.max_age_us else 0
+    latest = received_us + ages.max_ahead_us if ages.max_ahead_us else FOREVER_US
+    fit: list[TextTrade] = []
+    for trade in trades:
+        if not oldest <= trade.time_us <= latest:
+            account.reject("too_old" if trade.time_us < oldest else "too_far_ahead")
+            continue
+        trade_id = int(trade.id)
+        if not lane.is_new(trade_id):
+            account.drop()
+            continue
+        if has_contiguous_ids:
+            finder.observe(trade_id, trade.time_us, now)
+        fit.append(trade)
+    if fit:
+        account.take(len(fit))
+        route.track.traded(received_us)
+    return fit

@@ -1,0 +1,216 @@
+"""Fills holes from the venue's REST history. SHELL.
+
+One task per exchange. Each walk is a feed of its own with source ``rest``. What the venue no
+longer has is said to be unfillable; what it does not have yet is asked for again.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import httpx2
+import msgspec
+import structlog
+
+from market_ingestor.connectors.backoff import Backoff
+from market_ingestor.connectors.context import ExchangeContext
+from market_ingestor.connectors.feed import Lane
+from market_ingestor.connectors.gaps import FoundGap, IdReset
+from market_ingestor.connectors.intake import Track
+from market_ingestor.connectors.outbox import now_us
+from market_ingestor.connectors.refill_queue import Hole, RefillQueue
+from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.venue import Gap, RestRequest
+from market_ingestor.connectors.walk import GapWalk
+from market_ingestor.errors import VenueBannedError, VenueError
+
+_log = structlog.get_logger(__name__)
+
+ERROR_WAIT_S_MAX: Final = 60.0  # between attempts while REST answers with errors
+PAGES_PER_TURN: Final = 20  # of a long walk before it makes way for a newer hole
+
+
+class Refiller:
+    """Takes found holes and settles each: filled, or unfillable.
+
+    Attributes:
+        states: How many holes were found, filled and given up (``gaps_total{state}``).
+    """
+
+    def __init__(self, context: ExchangeContext, rest: RestClient) -> None:
+        self._context = context
+        self._rest = rest
+        self._queue = RefillQueue()
+        self._wake = asyncio.Event()
+        self._backoff = Backoff(max_s=ERROR_WAIT_S_MAX, rng=random.Random())
+        self.states: Counter[str] = Counter()
+
+    @property
+    def open_holes(self) -> int:
+        """Return how many holes wait."""
+        return len(self._queue)
+
+    def found(self, track: Track, finding: FoundGap | IdReset) -> None:
+        """Publish a finding, and refill it if it can be."""
+        symbol = track.instrument.symbol
+        if isinstance(finding, IdReset):
+            self.states["unfillable"] += 1
+            detail = "the venue's ids jumped: a new numbering, nothing is refilled"
+            self._context.gap_event("gap_unfillable", symbol, finding, detail)
+            return
+        self.states["found"] += 1
+        self._context.gap_event("gap_found", symbol, finding, f"{finding.missing} ids jumped over")
+        self._put(Hole(track=track, gap=finding))
+
+    def _put(self, hole: Hole) -> None:
+        given_up = self._queue.put(hole)
+        if given_up is not None:
+            self._give_up(given_up, "too many holes wait")
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Refill until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            holes = self._queue.take(loop.time())
+            if holes:
+                await self._try(holes)
+                continue
+            self._wake.clear()
+            next_at = self._queue.next_at()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_at):
+                    await self._wake.wait()
+
+    async def _try(self, holes: Sequence[Hole]) -> None:
+        """Walk over neighbouring holes once; whatever is not settled goes back."""
+        loop = asyncio.get_running_loop()
+        try:
+            is_done = await self._walk(holes)
+        except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
+            wait_s = self._backoff.next_s()
+            if isinstance(problem, VenueBannedError):
+                self._rest.stay_away(problem.retry_after_s or wait_s)
+            elif isinstance(problem, VenueError) and problem.retry_after_s:
+                wait_s = max(wait_s, problem.retry_after_s)
+            _log.warning(
+                "refill_failed",
+                exchange=self._context.exchange,
+                symbol=holes[0].track.instrument.symbol,
+                error=str(problem) or repr(problem),
+                retry_in_s=round(wait_s, 1),
+            )
+            for hole in holes:
+                hole.errors += 1
+                hole.not_before = loop.time() + wait_s
+                self._put(hole)
+            return
+        self._backoff.reset()
+        if not is_done:
+            for hole in holes:
+                self._put(hole)
+
+    async def _walk(self, holes: Sequence[Hole]) -> bool:
+        """Fetch page after page; return False when it made way for a newer hole."""
+        loop = asyncio.get_running_loop()
+        track, span = holes[0].track, _span(holes)
+        missing = track.finder.missing(span.after_id, span.before_id)
+        if not missing:
+            self._settle(holes, None)
+            return True
+        gap = _asked(track, span, missing)
+        request = self._context.venue.history_request(gap)
+        if request is None:
+            for hole in holes:
+                self._give_up(hole, "the venue keeps no history")
+            return True
+        walk = GapWalk(span, track.finder, self._context.account)
+        feed = self._context.feed("rest")
+        lane = feed.lane(track.instrument.symbol)
+        lane.is_confirmed = True
+        pages = 0
+        try:
+            while request is not None:
+                request = await self._page(lane, walk, gap, request)
+                pages += 1
+                if pages % PAGES_PER_TURN == 0 and self._queue.has_newer(holes[-1], loop.time()):
+                    return False
+        finally:
+            if feed.has_spoken:
+                self._context.outbox.mark(feed, now_us(), end=True)
+        self._settle(holes, walk)
+        return True
+
+    async def _page(
+        self, lane: Lane, walk: GapWalk, gap: Gap, request: RestRequest
+    ) -> RestRequest | None:
+        """Fetch one page and publish what it has; return the request for the next."""
+        response = await self._rest.get(request)
+        received_us = now_us()
+        await self._context.outbox.room()
+        page = self._context.venue.decode_history(gap, response)
+        for run in walk.page(page):
+            prev_id = run.prev_id if lane.feed.has_contiguous_ids else None
+            messages = lane.messages(run.trades, received_us, prev_id)
+            self._context.outbox.post(lane.feed, messages)
+        return None if page.next == request else page.next  # never the same page for ever
+
+    def _settle(self, holes: Sequence[Hole], walk: GapWalk | None) -> None:
+        """Say what became of each hole after a complete walk."""
+        now = asyncio.get_running_loop().time()
+        for hole in holes:
+            gap = hole.gap
+            missing = hole.track.finder.missing(gap.after_id, gap.before_id)
+            if not missing:
+                self.states["filled"] += 1
+                self._context.gap_event(
+                    "gap_filled", hole.track.instrument.symbol, gap, "every id is there or absent"
+                )
+            elif walk is not None and walk.may_come(missing) and hole.try_later(now):
+                self._put(hole)
+            else:
+                self._give_up(hole, "the venue does not give these trades any more")
+
+    def _give_up(self, hole: Hole, why: str) -> None:
+        """Say that a hole stays; its ids are not asked for again."""
+        gap, finder = hole.gap, hole.track.finder
+        lost = sum(last - first + 1 for first, last in finder.missing(gap.after_id, gap.before_id))
+        finder.add(gap.after_id + 1, gap.before_id - 1)
+        self.states["unfillable"] += 1
+        remaining = msgspec.structs.replace(gap, missing=lost)
+        self._context.gap_event("gap_unfillable", hole.track.instrument.symbol, remaining, why)
+        _log.warning(
+            "gap_unfillable",
+            exchange=self._context.exchange,
+            symbol=hole.track.instrument.symbol,
+            after_id=gap.after_id,
+            before_id=gap.before_id,
+            missing=lost,
+            reason=why,
+        )
+
+
+def _span(holes: Sequence[Hole]) -> FoundGap:
+    """Return one gap over neighbouring holes."""
+    gaps = [hole.gap for hole in holes]
+    return FoundGap(
+        after_id=min(gap.after_id for gap in gaps),
+        before_id=max(gap.before_id for gap in gaps),
+        missing=sum(gap.missing for gap in gaps),
+        from_time_us=min(gap.from_time_us for gap in gaps),
+        to_time_us=max(gap.to_time_us for gap in gaps),
+    )
+
+
+def _asked(track: Track, span: FoundGap, missing: Sequence[tuple[int, int]]) -> Gap:
+    """Return what to ask the venue for: no more than is still missing."""
+    return Gap(
+        instrument=track.instrument.venue,
+        after_id=missing[0][0] - 1,
+        before_id=missing[-1][1] + 1,
+        from_time_us=span.from_time_us,
+        to_time_us=span.to_time_us,
+    )

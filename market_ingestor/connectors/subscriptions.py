@@ -1,0 +1,161 @@
+"""The subscriptions of one connection, each from asked to confirmed or refused. Pure.
+
+A subscription that was never confirmed looks exactly like a quiet market, so each has a deadline.
+A refusal that does not name its symbol puts every symbol of that request under suspicion; they
+are asked for one by one, on this connection and, should the venue cut it, on the next.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+CONFIRM_S: Final = 10.0  # venues answer within a second; after this the answer is lost
+ATTEMPTS_MAX: Final = 3  # unanswered requests for one symbol on one connection
+REQUEST_IDS: Final = 2**31 - 1
+
+
+class Memory:
+    """What one connection learned for the next one of the same symbols.
+
+    Attributes:
+        refused: Symbols the venue refused by name or alone, with its words.
+        suspects: Symbols of refused requests, to be asked for alone.
+    """
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self.suspects: set[str] = set()
+
+    def forget(self) -> None:
+        """Ask for everything again: the instrument list was refreshed."""
+        self.refused.clear()
+        self.suspects.clear()
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A subscribe message to send."""
+
+    request_id: int
+    venue_symbols: tuple[str, ...]
+
+
+class Subscriptions:
+    """What is to be asked for, what was asked, and what the venue said.
+
+    Args:
+        venue_symbols: Everything this connection is for.
+        batch_max: Symbols in one request.
+        memory: Shared with the connections before and after.
+
+    Attributes:
+        confirmed: Symbols the venue confirmed, or sent trades of.
+        unanswered: Symbols given up after `ATTEMPTS_MAX` requests without an answer.
+    """
+
+    def __init__(self, venue_symbols: Iterable[str], *, batch_max: int, memory: Memory) -> None:
+        self._batch_max = batch_max
+        self._memory = memory
+        self._wanted = set(venue_symbols)
+        self._queue = deque(sorted(self._wanted - memory.refused.keys()))
+        self._asked: dict[int, tuple[float, tuple[str, ...]]] = {}
+        self._attempts: dict[str, int] = {}
+        self._request_id = 0
+        self.confirmed: set[str] = set()
+        self.unanswered: set[str] = set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether every symbol was confirmed, refused or given up."""
+        return not self._queue and not self._asked
+
+    def next_request(self, now: float) -> Request | None:
+        """Return the next subscribe message, None when there is nothing to ask for now."""
+        batch: list[str] = []
+        while self._queue and len(batch) < self._batch_max:
+            symbol = self._queue[0]
+            if symbol in self.confirmed:  # it traded before its answer came
+                self._queue.popleft()
+                continue
+            if symbol in self._memory.suspects and batch:
+                break
+            batch.append(self._queue.popleft())
+            if symbol in self._memory.suspects:
+                break
+        if not batch:
+            return None
+        request_id = self.number()
+        self._asked[request_id] = (now + CONFIRM_S, tuple(batch))
+        return Request(request_id=request_id, venue_symbols=tuple(batch))
+
+    def number(self) -> int:
+        """Return a request number that is not in use; pings take theirs here too."""
+        self._request_id = self._request_id % REQUEST_IDS + 1
+        return self._request_id
+
+    def confirm(self, request_id: int | None, venue_symbols: Sequence[str]) -> list[str]:
+        """Take a confirmation; return the symbols that it newly confirms."""
+        if not venue_symbols:
+            venue_symbols = self._take(request_id)
+        news = [each for each in venue_symbols if each in self._wanted - self.confirmed]
+        for symbol in news:
+            self.confirmed.add(symbol)
+            self.unanswered.discard(symbol)
+            self._memory.suspects.discard(symbol)
+            self._memory.refused.pop(symbol, None)
+        self._close_answered()
+        return news
+
+    def refuse(
+        self, request_id: int | None, venue_symbols: Sequence[str], message: str
+    ) -> list[str]:
+        """Take a refusal; return the symbols that are refused for good.
+
+        Symbols of a request refused as a whole are queued again, each to be asked for alone.
+        """
+        named = [each for each in venue_symbols if each in self._wanted]
+        if not named:
+            asked = self._take(request_id)
+            named = [each for each in asked if each not in self.confirmed]
+            if len(asked) > 1:
+                self._memory.suspects.update(named)
+                self._queue.extend(named)
+                return []
+        for symbol in named:
+            self.confirmed.discard(symbol)
+            self._memory.refused[symbol] = message
+            self._memory.suspects.discard(symbol)
+        self._close_answered()
+        return named
+
+    def expire(self, now: float) -> list[str]:
+        """Queue again what got no answer in time; return the symbols concerned."""
+        late: list[str] = []
+        for request_id, (deadline, symbols) in list(self._asked.items()):
+            if deadline <= now:
+                del self._asked[request_id]
+                late += [each for each in symbols if self._is_open(each)]
+        for symbol in late:
+            self._attempts[symbol] = self._attempts.get(symbol, 0) + 1
+            if self._attempts[symbol] < ATTEMPTS_MAX:
+                self._memory.suspects.add(symbol)
+                self._queue.append(symbol)
+            else:
+                self.unanswered.add(symbol)
+        return late
+
+    def _is_open(self, venue_symbol: str) -> bool:
+        return venue_symbol not in self.confirmed and venue_symbol not in self._memory.refused
+
+    def _take(self, request_id: int | None) -> tuple[str, ...]:
+        """Close the request an answer belongs to: the one it names, else the oldest open one."""
+        if request_id is None or request_id not in self._asked:
+            request_id = min(self._asked, default=0)
+        return self._asked.pop(request_id, (0.0, ()))[1]
+
+    def _close_answered(self) -> None:
+        """Close requests whose every symbol has its answer."""
+        for request_id, (_, symbols) in list(self._asked.items()):
+            if not any(map(self._is_open, symbols)):
+                del self._asked[request_id]
