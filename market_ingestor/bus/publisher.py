@@ -144,7 +144,9 @@ class Publisher:
                 (0: the subject is empty).
 
         Raises:
-            StaleSequenceError: Another message came first; read the subject's tail again.
+            StaleSequenceError: Another message came first; read the subject's tail again. It may
+                be this very message: newer servers look at the fence before the message id, so
+                the resend of one whose acknowledgement was lost ends here.
             BusError: The server refused for good.
         """
         done: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
