@@ -48,7 +48,7 @@ _BAD_JSON: Final = 3
 _VARIANT: Final = "{}|{}|{}"  # channel, dialect, time unit
 _CARRIED: Final = frozenset({"trade", "aggTrade"})  # streams that bring data
 
-_AGGREGATE_OFFSET: Final = 1_000_000_000  # aggregate ids run below trade ids by this much
+_AGGREGATE_OFFSET: Final = 1_000_000_000  # aggregate ids run above trade ids by this much
 _IDS_PER_S: Final = 200_000  # ids between two starts a second apart: above any rate we reach
 _ID_EPOCH_S: Final = 1_700_000_000
 _PAGE: Final = 500
@@ -196,7 +196,7 @@ class BinanceFront:
             market = markets[fill.market]
             ids = f'"t":{fill.id}'
             if channel == "aggTrade":
-                ids = f'"a":{fill.id - _AGGREGATE_OFFSET}'
+                ids = f'"a":{fill.id + _AGGREGATE_OFFSET}'
             covered = f'"f":{fill.id},"l":{fill.id},' if channel == "aggTrade" else ""
             text = (
                 f'{{"e":"{channel}","E":{event_time},"s":"{market.native}",{ids},'
@@ -292,7 +292,7 @@ class BinanceFront:
         horizon_us = self._world.horizon_us(now_us)
         if name != "trades" and query.get("fromId"):
             offset = _AGGREGATE_OFFSET if name == "aggTrades" else 0
-            return history.starting(whole(query, "fromId", 0) + offset, limit, horizon_us)
+            return history.starting(max(whole(query, "fromId", 0) - offset, 0), limit, horizon_us)
         if name == "aggTrades" and query.get("startTime"):
             start_us = whole(query, "startTime", 0) * US_PER_MS
             end_us = (whole(query, "endTime", now_us // US_PER_MS) + 1) * US_PER_MS - 1
@@ -383,7 +383,7 @@ def _row(market: Market, fill: Fill, divisor: int) -> dict[str, object]:
 
 def _aggregate(market: Market, fill: Fill, divisor: int) -> dict[str, object]:
     return {
-        "a": fill.id - _AGGREGATE_OFFSET,
+        "a": fill.id + _AGGREGATE_OFFSET,
         "p": market.price_text(fill.price),
         "q": market.amount_text(fill.amount),
         "f": fill.id,

@@ -48,7 +48,7 @@ class Journal:
         self._folder = folder
         self._venue = venue
         self._markets = list(markets)
-        self._bytes_max = bytes_max
+        self._segment_bytes = bytes_max // _SEGMENTS
         self._positions: dict[str, tuple[int, int]] = {}
         self._file = -1
         self._written = 0
@@ -111,7 +111,7 @@ class Journal:
         while view:
             view = view[os.write(self._file, view) :]
         self._written += len(data)
-        if self._written >= self._bytes_max // _SEGMENTS:
+        if self._written >= self._segment_bytes:
             self._rotate()
 
     def _paths(self) -> list[Path]:
@@ -137,8 +137,10 @@ class Journal:
         self._forget([*paths, path])
 
     def _forget(self, paths: list[Path]) -> None:
+        # One file less than the limit: the newest is about to grow.
+        room = self._segment_bytes * (_SEGMENTS - 1)
         total = sum(path.stat().st_size for path in paths)
-        while len(paths) > 1 and (total > self._bytes_max or len(paths) > _FILES_MAX):
+        while len(paths) > 1 and (total > room or len(paths) > _FILES_MAX):
             oldest = paths.pop(0)
             total -= oldest.stat().st_size
             oldest.unlink()

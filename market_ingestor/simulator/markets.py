@@ -179,7 +179,7 @@ def _market(venue: str, index: int, base: str, quote: str) -> Market:
     amount_places = _LOT_PLACES.get(venue, lot)
     is_padded = venue == "binance"
     start = max(int(Decimal(price).scaleb(places)), 1)
-    typical = Decimal(_NOTIONAL) / Decimal(price)
+    typical = _NOTIONAL * 10**amount_places * 10**places // start
     native, rest_name, rest_key = _names(venue, base, quote)
     return Market(
         index=index,
@@ -194,7 +194,7 @@ def _market(venue: str, index: int, base: str, quote: str) -> Market:
         amount_pad=_FULL_PLACES - amount_places if is_padded else 0,
         is_stripped=venue == "okx",
         start_price=start,
-        typical_amount=max(int(typical.scaleb(amount_places)), 1),
+        typical_amount=max(typical, 1),
     )
 
 
