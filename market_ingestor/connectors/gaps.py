@@ -172,7 +172,7 @@ class GapFinder:
                 self._suspects.append(suspect)
                 continue
             gaps += self._confirmed(suspect)
-        findings += _joined(gaps)
+        findings += self._joined(gaps)
         return findings
 
     def _suspect(
@@ -202,20 +202,22 @@ class GapFinder:
             for first, last in self._present.missing(suspect.after_id, suspect.before_id)
         ]
 
-
-def _joined(gaps: list[FoundGap]) -> list[FoundGap]:
-    """Return gaps, ascending, with those near each other made one."""
-    joined: list[FoundGap] = []
-    for gap in sorted(gaps, key=lambda each: each.after_id):
-        if joined and gap.after_id - joined[-1].before_id < JOIN_IDS:
-            last = joined[-1]
-            joined[-1] = FoundGap(
-                after_id=last.after_id,
-                before_id=max(last.before_id, gap.before_id),
-                missing=last.missing + gap.missing,
-                from_time_us=min(last.from_time_us, gap.from_time_us),
-                to_time_us=max(last.to_time_us, gap.to_time_us),
-            )
-        else:
+    def _joined(self, gaps: list[FoundGap]) -> list[FoundGap]:
+        """Return gaps, ascending, with those near each other made one."""
+        joined: list[FoundGap] = []
+        for gap in sorted(gaps, key=lambda each: each.after_id):
+            if joined and gap.after_id - joined[-1].before_id < JOIN_IDS:
+                gap = self._union(joined.pop(), gap)  # noqa: PLW2901 - the two are one now
             joined.append(gap)
-    return joined
+        return joined
+
+    def _union(self, lower: FoundGap, upper: FoundGap) -> FoundGap:
+        after_id, before_id = lower.after_id, max(lower.before_id, upper.before_id)
+        holes = self._present.missing(after_id, before_id)
+        return FoundGap(
+            after_id=after_id,
+            before_id=before_id,
+            missing=sum(last - first + 1 for first, last in holes),
+            from_time_us=min(lower.from_time_us, upper.from_time_us),
+            to_time_us=max(lower.to_time_us, upper.to_time_us),
+        )

@@ -1,0 +1,56 @@
+"""A quiet process sends at once, a busy one gathers."""
+
+import pytest
+
+from market_ingestor.connectors.batcher import Batcher
+from market_ingestor.connectors.feed import Feed
+from market_ingestor.model.trade import TextTrade, Trade
+
+
+def trade(number: int) -> TextTrade:
+    return Trade(id=str(number), price="1", amount="1", side=None, time_us=0)
+
+
+def batcher() -> Batcher:
+    return Batcher(messages_per_s=10_000, linger_max_s=0.02)
+
+
+def feed() -> Feed:
+    return Feed("a-1", "okx", source="ws", has_contiguous_ids=True, simulated=False)
+
+
+def test_the_first_flush_waits_for_nothing() -> None:
+    assert batcher().wait_s(now=5.0) == 0
+
+
+@pytest.mark.parametrize(("messages", "wait_s"), [(1, 0.0001), (100, 0.01), (5_000, 0.02)])
+def test_after_a_flush_the_next_waits_by_the_budget(messages: int, wait_s: float) -> None:
+    budget = batcher()
+    budget.spent(messages, now=100.0)
+    assert budget.wait_s(now=100.0) == pytest.approx(wait_s)
+    assert budget.wait_s(now=100.0 + wait_s) == pytest.approx(0)
+
+
+def test_trades_of_a_symbol_gather_in_order_and_lanes_in_order_of_arrival() -> None:
+    gathering, one = batcher(), feed()
+    a, b = one.lane("A"), one.lane("B")
+    gathering.put(a, [trade(1)], received_us=1)
+    gathering.put(b, [trade(9)], received_us=2)
+    gathering.put(a, [trade(2), trade(3)], received_us=3)
+    assert gathering.trades == 4
+    assert gathering.take() == [a, b]
+    assert [each.id for each in a.waiting] == ["1", "2", "3"]
+    assert gathering.take() == []
+
+
+def test_what_arrives_for_a_lane_not_drained_yet_goes_with_it() -> None:
+    gathering, one = batcher(), feed()
+    a = one.lane("A")
+    gathering.put(a, [trade(1)], received_us=1)
+    gathering.take()
+    gathering.put(a, [trade(2)], received_us=2)  # the flush waits for room at the bus
+    assert gathering.take() == []
+    gathering.took(len(a.waiting))
+    (message,) = a.drain()
+    assert message.trades == 2
+    assert gathering.trades == 0

@@ -1,0 +1,124 @@
+"""Every subscription ends up confirmed, refused or given up; never merely quiet."""
+
+from market_ingestor.connectors.subscriptions import (
+    ATTEMPTS_MAX,
+    CONFIRM_S,
+    Memory,
+    Subscriptions,
+)
+
+
+def subscriptions(*symbols: str, batch_max: int = 3, memory: Memory | None = None) -> Subscriptions:
+    return Subscriptions(symbols, batch_max=batch_max, memory=memory or Memory())
+
+
+def ask(subs: Subscriptions, now: float = 0.0) -> tuple[str, ...]:
+    request = subs.next_request(now)
+    return request.venue_symbols if request else ()
+
+
+def test_symbols_are_asked_for_in_batches() -> None:
+    subs = subscriptions("A", "B", "C", "D")
+    assert [ask(subs), ask(subs), ask(subs)] == [("A", "B", "C"), ("D",), ()]
+
+
+def test_an_answer_without_names_confirms_its_request() -> None:
+    subs = subscriptions("A", "B", "C", "D")
+    first, second = subs.next_request(0.0), subs.next_request(0.0)
+    assert first is not None
+    assert second is not None
+    assert subs.confirm(second.request_id, ()) == ["D"]
+    assert subs.confirm(first.request_id, ()) == ["A", "B", "C"]
+    assert subs.is_settled
+
+
+def test_an_answer_per_symbol_settles_when_the_last_one_came() -> None:
+    subs = subscriptions("A", "B")
+    request = subs.next_request(0.0)
+    assert request is not None
+    settled = []
+    for answer in (("A",), ("A", "B")):
+        subs.confirm(request.request_id, answer)
+        settled.append(subs.is_settled)
+    assert settled == [False, True]
+
+
+def test_an_answer_that_names_no_request_belongs_to_the_oldest() -> None:
+    subs = subscriptions("A", "B", "C", "D")
+    ask(subs)
+    ask(subs)
+    assert subs.confirm(None, ()) == ["A", "B", "C"]
+
+
+def test_a_refusal_by_name_concerns_that_symbol_alone() -> None:
+    memory = Memory()
+    subs = subscriptions("A", "B", memory=memory)
+    ask(subs)
+    assert subs.refuse(None, ("B",), "no such thing") == ["B"]
+    subs.confirm(None, ("A",))
+    assert subs.is_settled
+    assert memory.refused == {"B": "no such thing"}
+
+
+def test_a_request_refused_as_a_whole_is_asked_again_one_by_one() -> None:
+    memory = Memory()
+    subs = subscriptions("A", "B", "C", memory=memory)
+    ask(subs)
+    assert subs.refuse(None, (), "bad topic") == []
+    assert ask(subs) == ("A",)
+    subs.confirm(None, ())
+    assert ask(subs) == ("B",)
+    assert subs.refuse(None, (), "bad topic") == ["B"]
+    assert ask(subs) == ("C",)
+    subs.confirm(None, ())
+    assert ask(subs) == ()
+    assert subs.confirmed == {"A", "C"}
+    assert memory.refused.keys() == {"B"}
+
+
+def test_a_connection_cut_over_a_refusal_leaves_its_suspects_to_the_next() -> None:
+    memory = Memory()
+    subs = subscriptions("A", "B", memory=memory)
+    ask(subs)
+    subs.refuse(None, (), "malformed")
+    again = subscriptions("A", "B", "C", memory=memory)
+    assert [ask(again), ask(again), ask(again)] == [("A",), ("B",), ("C",)]
+
+
+def test_refused_symbols_are_not_asked_for_until_the_memory_forgets() -> None:
+    memory = Memory()
+    memory.refused["B"] = "unknown"
+    assert ask(subscriptions("A", "B", memory=memory)) == ("A",)
+    memory.forget()
+    assert ask(subscriptions("A", "B", memory=memory)) == ("A", "B")
+
+
+def test_a_trade_confirms_what_its_answer_did_not_yet() -> None:
+    subs = subscriptions("A", "B")
+    ask(subs)
+    assert subs.confirm(None, ("A",)) == ["A"]
+    assert subs.refuse(None, (), "bad topic") == []  # the whole request, but A evidently flows
+    assert ask(subs) == ("B",)
+
+
+def test_unanswered_subscriptions_are_asked_again_and_then_given_up() -> None:
+    subs = subscriptions("A", "B")
+    now = 0.0
+    assert ask(subs, now) == ("A", "B")
+    subs.confirm(None, ("A",))
+    assert subs.expire(CONFIRM_S - 1) == []
+    for _ in range(ATTEMPTS_MAX):
+        now += CONFIRM_S
+        assert subs.expire(now) == ["B"]
+        ask(subs, now)
+    assert subs.is_settled
+    assert subs.unanswered == {"B"}
+    subs.confirm(None, ("B",))  # it trades after all
+    assert subs.unanswered == set()
+
+
+def test_foreign_symbols_in_answers_are_ignored() -> None:
+    subs = subscriptions("A")
+    ask(subs)
+    assert subs.confirm(None, ("X",)) == []
+    assert subs.refuse(None, ("X",), "?") == ["A"]  # names nothing of ours: the request itself
