@@ -210,11 +210,11 @@ class Gateway:
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK_STREAM_S
         while True:
+            if self._hub.ring.last_sequence >= state.last_sequence:
+                self._warm.set()
             for arrived in await reader.next(POLL_S):
                 self._on_candle(arrived)
             self._pump.wake()
-            if self._hub.ring.last_sequence >= state.last_sequence:
-                self._warm.set()
             if loop.time() >= check_at:
                 check_at = loop.time() + CHECK_STREAM_S
                 now = await self._state(subjects.KLINE_STREAM)

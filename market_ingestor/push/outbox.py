@@ -297,18 +297,10 @@ class Outbox:
             cursor = self._cursors[log]
             if log.updates == cursor.updates and cursor.change >= 0:
                 continue
-            fresh = 0
-            newest = cursor.change
-            for key in reversed(log.changes):
-                number = log.changes[key]
-                if number <= cursor.change:
-                    break
-                newest = max(newest, number)
-                if key not in self._pending:
-                    self._pending[key] = None
-                    fresh += 1
-            self._counters.conflated += max(log.updates - cursor.updates - fresh, 0)
-            cursor.change = max(newest, 0)
+            fresh = [key for key in log.changed_since(cursor.change) if key not in self._pending]
+            self._pending.update(dict.fromkeys(reversed(fresh)))
+            self._counters.conflated += max(log.updates - cursor.updates - len(fresh), 0)
+            cursor.change = log.newest_change
             cursor.updates = log.updates
 
     def _take_pending(self, parcel: _Parcel, latest: Latest) -> None:

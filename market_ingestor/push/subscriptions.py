@@ -100,9 +100,19 @@ class Log:
         changes: Keys of newest values under the pattern, with the number of their last
             update; ordered by it.
         updates: How often any value under the pattern changed.
+        newest_change: Number of the last update under the pattern, 0 before the first.
     """
 
-    __slots__ = ("candles", "changes", "family", "first_index", "pattern", "readers", "updates")
+    __slots__ = (
+        "candles",
+        "changes",
+        "family",
+        "first_index",
+        "newest_change",
+        "pattern",
+        "readers",
+        "updates",
+    )
 
     def __init__(self, pattern: Topic) -> None:
         self.pattern = pattern
@@ -112,6 +122,7 @@ class Log:
         self.first_index = 0
         self.changes: dict[Key, int] = {}
         self.updates = 0
+        self.newest_change = 0
 
     @property
     def end_index(self) -> int:
@@ -123,6 +134,14 @@ class Log:
         self.changes.pop(key, None)
         self.changes[key] = number
         self.updates += 1
+        self.newest_change = number
+
+    def changed_since(self, number: int) -> Iterator[Key]:
+        """Yield the keys that changed after the update ``number``, the newest first."""
+        for key in reversed(self.changes):
+            if self.changes[key] <= number:
+                return
+            yield key
 
     def let_go(self, candle: Candle) -> None:
         """Forget ``candle`` if it is the oldest here."""

@@ -55,6 +55,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._stop_timer()
+        self._transport = None
         if self._client is not None:
             self._server.pump.part(self._client)
             self._client = None

@@ -45,6 +45,7 @@ class _Connection(ServerConnection):
     lost: Callable[[Client], None] | None = None
     address = ""
     is_trusted = False
+    is_lost = False
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -53,8 +54,14 @@ class _Connection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.is_lost = True
         if self.client is not None and self.lost is not None:
             self.lost(self.client)
+
+    def abort(self) -> None:
+        """Cut the connection; asyncio allows that only while there is one."""
+        if not self.is_lost:
+            self.transport.abort()
 
 
 class _Socket:
@@ -84,7 +91,7 @@ class _Socket:
             self._connection.send_data()
 
     def abort(self) -> None:
-        self._connection.transport.abort()
+        self._connection.abort()
 
 
 class WebSocketServer:
@@ -137,7 +144,7 @@ class WebSocketServer:
                 await self._server.wait_closed()
         except TimeoutError:
             for connection in list(self._server.all_connections):
-                connection.transport.abort()
+                cast("_Connection", connection).abort()
             await self._server.wait_closed()
 
     # -- the handshake

@@ -94,6 +94,13 @@ class Market:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
+        self._is_back = asyncio.Event()
+        bus.on_reconnect(self._is_back.set)
+
+    async def reconnected(self) -> None:
+        """Return when the connection is back after it was lost."""
+        async with asyncio.timeout(15):
+            await self._is_back.wait()
 
     async def closed(self, *klines: Kline) -> None:
         for each in klines:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import subjects
 from market_ingestor.model.kline import Kline
+from market_ingestor.push.gateway import Gateway
 from market_ingestor.push.positions import Position, parse
 from tests.integration.push.harness import (
     PushClient,
@@ -27,6 +28,16 @@ from tests.support.servers import NatsHandle
 pytestmark = pytest.mark.anyio
 
 TOPIC = "kline.binance.BTCUSDT.1m"
+
+
+async def has_read(push: Gateway, sequence: int) -> None:
+    """Return when the gateway has read the stream up to ``sequence``."""
+    async with asyncio.timeout(10):
+        while True:
+            position = parse(push.health().details["position"])
+            if position is not None and position.sequence >= sequence:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def test_two_clients_get_open_and_closed_candles(nats_server: NatsHandle) -> None:
@@ -108,6 +119,7 @@ async def test_resume_from_behind_the_ring_reads_the_stream(nats_server: NatsHan
         others = [kline(n, symbol="ETHUSDT") for n in range(300)]
         ours = [kline(n) for n in range(300)]
         await bus.many_closed(each for pair in zip(ours, others, strict=True) for each in pair)
+        await has_read(push, 600)
         async with client(push.port) as reader:
             await reader.send(action="subscribe", topics=[TOPIC], since=first["position"])
             assert (await reader.receive())["type"] == "subscribed"
@@ -398,14 +410,14 @@ async def test_message_of_ten_megabytes_ends_that_client_only(nats_server: NatsH
     async with (
         market(nats_server.url) as bus,
         gateway(nats_server.url) as push,
-        client(push.port) as bad,
         client(push.port) as good,
     ):
         await good.ask(action="subscribe", topics=[TOPIC])
+        bad = PushClient(await connect(f"ws://127.0.0.1:{push.port}/ws", proxy=None))
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
-            await bad.connection.send("x" * 10_000_000)
-            await bad.receive()
+            await bad.ask(action="x" * 10_000_000)
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+        await bad.connection.wait_closed()
         await bus.closed(kline(0))
         assert minutes([await good.receive()]) == [(0, 1)]
 
@@ -428,6 +440,11 @@ async def test_garbage_instead_of_a_handshake_harms_nobody(nats_server: NatsHand
         assert minutes([await good.receive()]) == [(0, 1)]
 
 
+async def flood(bad: PushClient) -> None:
+    for _ in range(10_000):
+        await bad.ask(action="ping")
+
+
 async def test_flood_of_requests_ends_that_client(nats_server: NatsHandle) -> None:
     async with (
         market(nats_server.url),
@@ -435,9 +452,7 @@ async def test_flood_of_requests_ends_that_client(nats_server: NatsHandle) -> No
         client(push.port) as bad,
     ):
         with pytest.raises(websockets.exceptions.ConnectionClosedError) as closed:
-            for _ in range(10_000):
-                await bad.send(action="ping")
-                await bad.receive()
+            await flood(bad)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
 
@@ -461,16 +476,17 @@ async def test_poison_on_the_bus_is_skipped(nats_server: NatsHandle) -> None:
 async def test_stop_closes_clients_with_going_away(nats_server: NatsHandle) -> None:
     async with market(nats_server.url):
         async with gateway(nats_server.url) as push:
-            connection = await connect(f"ws://127.0.0.1:{push.port}/ws", proxy=None)
-            reader = PushClient(connection)
+            reader = PushClient(await connect(f"ws://127.0.0.1:{push.port}/ws", proxy=None))
             await reader.ask(action="subscribe", topics=[TOPIC])
-            lines, _ = await asyncio.open_connection("127.0.0.1", push.tcp_port)
+            lines, writer = await asyncio.open_connection("127.0.0.1", push.tcp_port)
         with pytest.raises(websockets.exceptions.ConnectionClosedOK) as closed:
             await reader.receive()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
         async with asyncio.timeout(5):
             assert await lines.read() == b""
+        writer.close()
+        await reader.connection.wait_closed()
 
 
 async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
@@ -484,9 +500,7 @@ async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
         await reader.receive()
         await nats_server.kill()
         await nats_server.start()
-        async with asyncio.timeout(15):
-            while not bus.bus.is_connected:
-                await asyncio.sleep(0.05)
+        await bus.reconnected()
         await bus.closed(kline(1), kline(0, revision=2))
         assert minutes(await reader.until(2, wait_s=15)) == [(1, 1), (0, 2)]
 
@@ -545,13 +559,16 @@ class TestAccess:
             assert refused.value.response.status_code == 403
 
     async def test_too_many_clients_are_refused(self, nats_server: NatsHandle) -> None:
-        async with market(nats_server.url), gateway(nats_server.url, max_clients=1) as push:
-            async with client(push.port) as reader:
-                with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
-                    async with client(push.port):
-                        pass
-                assert refused.value.response.status_code == 503
-                assert (await reader.ask(action="ping"))["type"] == "pong"
+        async with (
+            market(nats_server.url),
+            gateway(nats_server.url, max_clients=1) as push,
+            client(push.port) as reader,
+        ):
+            with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+                async with client(push.port):
+                    pass
+            assert refused.value.response.status_code == 503
+            assert (await reader.ask(action="ping"))["type"] == "pong"
 
 
 class TestLines:
