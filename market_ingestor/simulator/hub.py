@@ -5,7 +5,7 @@ what was sent. Must never know where trades come from or how handshakes work.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -122,10 +122,10 @@ class Hub:
             )
         self._truth.flush()
 
-    def note(self, what: str, **details: object) -> None:
+    def note(self, what: str, details: Mapping[str, object]) -> None:
         """Record a fault or the end of a socket."""
         if self._truth is not None:
-            self._truth.event(self.name, now_us(), what, **details)
+            self._truth.event(self.name, now_us(), what, details)
 
     def _write(self, connection: Connection, chunk: Chunk, wanted: set[int], at_us: int) -> None:
         if connection.skips:

@@ -75,6 +75,7 @@ class SimulatedVenue:
     Attributes:
         name: The venue.
         world: Markets and history.
+        front: The venue's protocol and limits.
     """
 
     def __init__(
@@ -126,9 +127,10 @@ class SimulatedVenue:
         recorded = [] if self._recording is None else self._recording.markets
         self._made = len(markets)
         self.world = World([*markets, *recorded])
-        front = _FRONTS[venue](self.world)
-        self._hub = Hub(venue, front, self.world, truth)
-        self._connects = Window(front.limits.connects, front.limits.connects_window_s)
+        self.front = _FRONTS[venue](self.world)
+        self._hub = Hub(venue, self.front, self.world, truth)
+        limits = self.front.limits
+        self._connects = Window(limits.connects, limits.connects_window_s)
         self._timetable = Timetable(self._mine(faults), self._seed)
         self._sessions: WeakKeyDictionary[ServerConnection, Session] = WeakKeyDictionary()
         self._tape_feed: TapeFeed | None = None
@@ -172,10 +174,17 @@ class SimulatedVenue:
                 if connection.dead_until_us is not None:
                     connection.abort()  # it would never answer a close frame
             self._server.close(code=_GOING_AWAY)
-            await self._server.wait_closed()
+            try:
+                async with asyncio.timeout(2 * _CLOSE_S):
+                    await self._server.wait_closed()
+            except TimeoutError:
+                for connection in self._hub.connections:
+                    connection.abort()  # it takes nothing any more, not even a close frame
+                await self._server.wait_closed()
         finally:
             try:
-                await self._tasks.__aexit__(kind, error, trace)
+                # Not told of the caller's error: it would come back wrapped in a group.
+                await self._tasks.__aexit__(None, None, None)
             finally:
                 self._close_feeds()
 
@@ -226,8 +235,8 @@ class SimulatedVenue:
         if fault.symbol is not None and market is None:
             raise ValueError(f"{self.name} has no symbol {fault.symbol}")
         self.stats.faults += 1
-        details = msgspec.to_builtins(fault)
-        self._hub.note(fault.fault, **{**details, "last_ids": self._last_ids(fault)})
+        told = {**msgspec.to_builtins(fault), "last_ids": self._last_ids(fault)}
+        self._hub.note(fault.fault, told)
         self._carry_out(fault, market)
 
     async def _listen(self) -> Server:
@@ -237,7 +246,7 @@ class SimulatedVenue:
             self._port,
             process_request=self._process_request,
             server_header=None,
-            compression="deflate" if self._hub.front.limits.compresses else None,
+            compression="deflate" if self.front.limits.compresses else None,
             open_timeout=_HANDSHAKE_S,
             close_timeout=_CLOSE_S,
             ping_interval=None,
@@ -263,11 +272,11 @@ class SimulatedVenue:
         if refusal is not None:
             return http.response(_refused(refusal.status, refusal.retry_after_s))
         if self._has_limits and not self._connects.admits(at_us):
-            return http.response(_refused(self._hub.front.limits.connect_refusal, None))
+            return http.response(_refused(self.front.limits.connect_refusal, None))
         slow = self._hub.windows.active("slow_handshake", elapsed_s)
         if slow is not None:
             await asyncio.sleep(slow.delay_s or 0)
-        session = self._hub.front.accept(parsed.path, parsed.query, now_us())
+        session = self.front.accept(parsed.path, parsed.query, now_us())
         if session is None:
             return http.response(_refused(HTTPStatus.NOT_FOUND, None))
         self._sessions[socket] = session
@@ -281,10 +290,10 @@ class SimulatedVenue:
             await asyncio.sleep(slow.delay_s or 0)
         error = windows.active("rest_error", elapsed_s)
         if error is not None:
-            return self._hub.front.failure(error.status, error.retry_after_s)
+            return self.front.failure(error.status, error.retry_after_s)
         delay = windows.active("rest_delay", elapsed_s)
         self.world.rest_delay_us = 0 if delay is None else int((delay.delay_s or 0) * US_PER_S)
-        return self._hub.front.rest(request, now_us())
+        return self.front.rest(request, now_us())
 
     async def _handle(self, socket: ServerConnection) -> None:
         session = self._sessions.pop(socket, None)
@@ -297,7 +306,7 @@ class SimulatedVenue:
         self.stats.connections_open += 1
         try:
             async with asyncio.TaskGroup() as tasks:
-                interval_s = self._hub.front.limits.ping_interval_s
+                interval_s = self.front.limits.ping_interval_s
                 pinger = tasks.create_task(self._ping(connection)) if interval_s else None
                 await self._read(connection)
                 if pinger is not None:
@@ -305,7 +314,7 @@ class SimulatedVenue:
         finally:
             self._hub.connections.remove(connection)
             self.stats.connections_open -= 1
-            self._hub.note("closed", code=socket.close_code)
+            self._hub.note("closed", {"code": socket.close_code})
 
     async def _read(self, connection: Connection) -> None:
         connection.answer(connection.session.greet(now_us()), now_us())
@@ -331,24 +340,24 @@ class SimulatedVenue:
 
     async def _ping(self, connection: Connection) -> None:
         """Send protocol pings as the venue does, and cut who does not answer in time."""
-        limits = self._hub.front.limits
-        waiting: deque[tuple[int, asyncio.Future[float]]] = deque()
+        limits = self.front.limits
+        waiting: deque[tuple[int, asyncio.Future[float] | None]] = deque()
         try:
             while True:
                 await asyncio.sleep(limits.ping_interval_s)
-                while waiting and waiting[0][1].done():
+                while waiting and (pong := waiting[0][1]) is not None and pong.done():
                     waiting.popleft()
-                if waiting and now_us() - waiting[0][0] >= limits.pong_deadline_s * US_PER_S:
+                at_us = now_us()
+                if waiting and at_us - waiting[0][0] >= limits.pong_deadline_s * US_PER_S:
                     connection.end(Close(_NO_PONG, "Pong timeout"))
                 elif connection.is_open:
-                    at_us = now_us()
-                    pong = await connection.socket.ping(struct.pack(">Q", at_us))
-                    waiting.append((at_us, asyncio.ensure_future(pong)))
+                    waiting.append((at_us, await _sent_ping(connection, at_us)))
         except ConnectionClosed:
             pass  # the reader sees it too
         finally:
             for _, pong in waiting:
-                pong.cancel()
+                if pong is not None:
+                    pong.cancel()
 
     async def _beat(self) -> None:
         """Do what is due by time: heartbeats, cues of faults, planned cuts."""
@@ -367,7 +376,7 @@ class SimulatedVenue:
             if at_us >= connection.dead_until_us:
                 connection.abort()
             return
-        life_s = self._hub.front.limits.life_max_s
+        life_s = self.front.limits.life_max_s
         shortened = self._hub.windows.active("max_life", self._hub.elapsed_s())
         if shortened is not None:
             life_s = shortened.delay_s or life_s
@@ -427,10 +436,10 @@ class SimulatedVenue:
             case "garbage":
                 connection.write_garbage(at_us)
             case "truncated":
-                text = self._hub.front.unknown_message(at_us).encode()
+                text = self.front.unknown_message(at_us).encode()
                 connection.write(frame(text[: len(text) // 2]), at_us)
             case "unknown":
-                text = self._hub.front.unknown_message(at_us).encode()
+                text = self.front.unknown_message(at_us).encode()
                 connection.write(frame(text), at_us)
             case _:
                 warning, lead_s = connection.session.notice(at_us)
@@ -468,12 +477,9 @@ class SimulatedVenue:
         """Return the newest id per symbol, for faults that may lose what is in flight."""
         if fault.fault not in {"cut", "abort", "half_open"}:
             return {}
-        newest = ((each.symbol, self.world.histories[each.index].last_id) for each in self._all)
+        histories = self.world.histories
+        newest = ((each.symbol, histories[each.index].last_id) for each in self.world.markets)
         return {symbol: str(last) for symbol, last in newest if last is not None}
-
-    @property
-    def _all(self) -> list[Market]:
-        return self.world.markets
 
     # -- control ----------------------------------------------------------------------------------
 
@@ -518,5 +524,19 @@ def _refused(status: int, retry_after_s: int | None) -> HttpReply:
     return HttpReply(status=status, body=phrase, content_type="text/plain", headers=headers)
 
 
+async def _sent_ping(connection: Connection, at_us: int) -> asyncio.Future[float] | None:
+    """Send a ping; return its pong to come, None when the client does not even take the ping."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            return asyncio.ensure_future(await connection.socket.ping(struct.pack(">Q", at_us)))
+    except TimeoutError:
+        return None
+
+
 async def _close(connection: Connection, close: Close) -> None:
-    await connection.socket.close(close.code, close.reason)
+    """Close with a handshake; a client that takes nothing any more is cut."""
+    try:
+        async with asyncio.timeout(2 * _CLOSE_S):
+            await connection.socket.close(close.code, close.reason)
+    except TimeoutError:
+        connection.abort()

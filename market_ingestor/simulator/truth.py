@@ -5,6 +5,7 @@ its fate is known: ``sent`` says whether it was handed to any open socket, ``res
 it (as long as the venue's REST remembers at all).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -50,7 +51,7 @@ class TruthLog:
         )
         self._trades.write(line.encode())
 
-    def event(self, venue: str, time_us: int, what: str, **details: object) -> None:
+    def event(self, venue: str, time_us: int, what: str, details: Mapping[str, object]) -> None:
         """Record a fault or a socket's end."""
         line = {"exchange": simulated_name(venue), "time_us": time_us, "event": what, **details}
         self._faults.write(msgspec.json.encode(line) + b"\n")
