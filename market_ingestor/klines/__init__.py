@@ -1,1 +1,1 @@
-"""From trades to candles."""
+"""From trades to candles: pure windows, watermarks and completeness, and the role around them."""

@@ -1,0 +1,318 @@
+"""Recomputes dirty windows from what is stored, once everything read is stored. SHELL.
+
+Minutes come from trades, behind the savers' ack floor on MARKET_RAW; longer windows from
+minutes, behind their ack floor on MARKET_KLINE. While the database is away they wait.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Final
+
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.klines import columns as trade_columns
+from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.candle import fold_of
+from market_ingestor.klines.chains import Chains
+from market_ingestor.klines.dirty import DIRTY_MAX, Dirty, WindowKey
+from market_ingestor.klines.ports import CandleStore
+from market_ingestor.klines.publication import Publication, next_version
+from market_ingestor.klines.tail import Tail
+from market_ingestor.klines.versions import Version
+from market_ingestor.klines.window import Fold
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS
+
+_log = structlog.get_logger(__name__)
+
+POLL_S: Final = 0.2  # savers commit about once a second
+INTERVAL_S: Final = 1.0  # at most one correction of a window in this time
+QUERIES_MAX: Final = 4  # at the same time; corrections must not crowd out the savers
+QUERY_TIMEOUT_S: Final = 30.0
+AWAY_S: Final = 1.0  # before a database that did not answer is asked again
+TAKEN_MAX: Final = 256  # corrections under way
+SCAN_MS: Final = 10 * MINUTE_MS  # of a range searched at a time
+
+
+class Floors:
+    """How far the savers have come, as last asked."""
+
+    __slots__ = ("kline", "raw")
+
+    def __init__(self) -> None:
+        self.raw = -1
+        self.kline = -1
+
+
+class _NotYetError(Exception):
+    """The savers have not come far enough."""
+
+
+class Corrections:
+    """The task that turns dirty windows clean.
+
+    Attributes:
+        waiting: Dirty windows at the last look.
+        is_store_away: The database did not answer the last question.
+        corrected: Versions published so far.
+        vanished: Windows with a version but without a stored trade.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: CandleStore,
+        chains: Chains,
+        publication: Publication,
+        tail: Tail,
+        aggregators: Mapping[tuple[str, str], Aggregator],
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._chains = chains
+        self._publication = publication
+        self._tail = tail
+        self._aggregators = aggregators
+        self._queries = asyncio.Semaphore(QUERIES_MAX)
+        self._floors = Floors()
+        self._published_at: dict[tuple[str, str, str, int], float] = {}
+        self._taken = 0
+        self._away_until = 0.0
+        self.waiting = 0
+        self.is_store_away = False
+        self.corrected = 0
+        self.vanished = 0
+
+    async def run(self) -> None:
+        """Look for ready windows until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(POLL_S)
+            dirty = [each for each in self._aggregators.values() if len(each.dirty)]
+            self.waiting = sum(len(each.dirty) for each in dirty)
+            metrics.klines_dirty.set(self.waiting)
+            if not dirty or loop.time() < self._away_until or not await self._ask_floors():
+                continue
+            self._forget(loop.time())
+            for aggregator in dirty:
+                self._take_ready(aggregator, loop.time())
+                await self._scan(aggregator)
+
+    async def _ask_floors(self) -> bool:
+        try:
+            raw = await self._bus.consumer_state(subjects.RAW_STREAM, subjects.SAVE_DURABLE)
+            kline = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+        except TROUBLE:
+            return False
+        self._floors.raw = -1 if raw is None else raw.ack_floor
+        self._floors.kline = -1 if kline is None else kline.ack_floor
+        return True
+
+    def _forget(self, now: float) -> None:
+        old = [key for key, at in self._published_at.items() if now - at > INTERVAL_S]
+        for key in old:
+            del self._published_at[key]
+
+    def _take_ready(self, aggregator: Aggregator, now: float) -> None:
+        for key, dirty in list(aggregator.dirty.windows.items()):
+            if self._taken >= TAKEN_MAX:
+                return
+            if dirty.is_taken or dirty.due_at > now or not self._is_ready(aggregator, key, dirty):
+                continue
+            published_at = self._published_at.get((aggregator.exchange, aggregator.symbol, *key))
+            if published_at is not None:
+                dirty.due_at = published_at + INTERVAL_S
+                continue
+            dirty.is_taken = True
+            self._taken += 1
+            subject = self._publication.subject(aggregator, key[0])
+            self._chains.submit(subject, partial(self._correct, aggregator, key, dirty))
+
+    def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> bool:
+        period, opened = key
+        if not aggregator.is_closed(period, opened):
+            return False
+        if period == BASE_PERIOD:
+            return key not in aggregator.outstanding and self._floors.raw >= dirty.sequence
+        ends = opened + PERIOD_MS[period]
+        if aggregator.dirty.has_minutes(opened, ends) or any(
+            each == BASE_PERIOD and opened <= minute < ends
+            for each, minute in aggregator.outstanding
+        ):
+            return False
+        minutes = self._publication.subject(aggregator, BASE_PERIOD)
+        return self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
+
+    async def _correct(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> None:
+        period, opened = key
+        now = asyncio.get_running_loop().time
+        sequence = dirty.sequence
+        known: list[Version | None] = []
+
+        async def compute(found: Version | None) -> Kline | None:
+            known[:] = [found]
+            fold = await self._fold(aggregator, key, sequence)
+            if fold is None:
+                if found is not None:
+                    self.vanished += 1
+                    _log.warning(
+                        "candle_without_trades",
+                        exchange=aggregator.exchange,
+                        symbol=aggregator.symbol,
+                        period=period,
+                        open_time=opened,
+                    )
+                return None
+            return next_version(
+                aggregator,
+                period,
+                opened,
+                fold,
+                found,
+                evidence=aggregator.judge(period, opened),
+                reason=dirty.reason,
+            )
+
+        try:
+            published = await self._publication.settle(
+                aggregator, period, opened, compute, partial(self._stored_version, aggregator, key)
+            )
+        except _NotYetError:
+            aggregator.dirty.postpone(period, opened, now() + POLL_S)
+            return
+        except (StoreUnavailableError, TimeoutError) as problem:
+            self._note_away(problem, now())
+            aggregator.dirty.postpone(period, opened, now() + AWAY_S)
+            return
+        finally:
+            self._taken -= 1
+        self.is_store_away = False
+        aggregator.dirty.settle(period, opened, sequence, now())
+        if published is not None:
+            self.corrected += 1
+            self._published_at[aggregator.exchange, aggregator.symbol, *key] = now()
+        if period == BASE_PERIOD:
+            await self._carry_over(aggregator, opened, published, known[0], sequence, dirty)
+
+    def _note_away(self, problem: Exception, now: float) -> None:
+        self._away_until = now + AWAY_S
+        if not self.is_store_away:
+            self.is_store_away = True
+            _log.warning("corrections_wait", error=str(problem))
+
+    async def _carry_over(
+        self,
+        aggregator: Aggregator,
+        minute: int,
+        published: Kline | None,
+        known: Version | None,
+        sequence: int,
+        dirty: Dirty,
+    ) -> None:
+        """Bring a minute that was looked at into the longer windows that hold it."""
+        if published is not None:
+            old = await self._content(known)
+            if known is None or old is not None:
+                aggregator.correct(
+                    minute, None if old is None else fold_of(old), fold_of(published)
+                )
+            if aggregator.rules.fill_empty and (old is None or old.close != published.close):
+                self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
+        # Also when another processor published it: it may not live to correct the longer ones.
+        aggregator.soil_longer(minute, dirty.reason, sequence)
+
+    @staticmethod
+    def _soil_flat(aggregator: Aggregator, minute: int, sequence: int) -> None:
+        if aggregator.is_closed(BASE_PERIOD, minute):
+            aggregator.soil(minute, sequence, "recompute")
+
+    async def _content(self, version: Version | None) -> Kline | None:
+        if version is None or version.kline is not None:
+            return None if version is None else version.kline
+        try:
+            stored = await self._bus.message_at(subjects.KLINE_STREAM, version.sequence)
+        except TROUBLE:
+            return None
+        return None if stored is None else codec.kline(stored.subject, stored.payload)
+
+    async def _fold(self, aggregator: Aggregator, key: WindowKey, sequence: int) -> Fold | None:
+        period, opened = key
+        if period != BASE_PERIOD:
+            return merged(await self._klines(aggregator, opened, opened + PERIOD_MS[period]))
+        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
+            trades = await self._store.trades(
+                aggregator.exchange, aggregator.symbol, opened, opened + MINUTE_MS
+            )
+        if trades:
+            columns = trade_columns.of_trades(trades)
+            aggregator.stored(columns, sequence)
+            return Fold.of(columns)
+        if not aggregator.rules.fill_empty:
+            return None
+        minutes = self._publication.subject(aggregator, BASE_PERIOD)
+        if self._floors.kline < (self._tail.versions.last_sequence(minutes) or 0):
+            raise _NotYetError
+        before = await self._klines(aggregator, opened - MINUTE_MS, opened)
+        return Fold.flat(fold_of(before[-1]).close) if before else None
+
+    async def _klines(
+        self, aggregator: Aggregator, from_ms: int, to_ms: int, period: str = BASE_PERIOD
+    ) -> list[Kline]:
+        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
+            return list(
+                await self._store.klines(
+                    aggregator.exchange, aggregator.symbol, period, from_ms, to_ms
+                )
+            )
+
+    async def _stored_version(
+        self, aggregator: Aggregator, key: WindowKey, last_sequence: int
+    ) -> Version | None:
+        """Return a window's newest version from the database, when it has all of its subject."""
+        if self._floors.kline < last_sequence:
+            raise _NotYetError
+        period, opened = key
+        rows = await self._klines(aggregator, opened, opened + 1, period)
+        return Version.of(rows[0]) if rows else None
+
+    async def _scan(self, aggregator: Aggregator) -> None:
+        """Search the next piece of a range for minutes that have trades."""
+        scan = aggregator.dirty.rescan
+        if (
+            scan is None
+            or self._floors.raw < scan.sequence
+            or len(aggregator.dirty.windows) > DIRTY_MAX // 2
+        ):
+            return
+        until = min(scan.from_ms + SCAN_MS, scan.to_ms, aggregator.closed_through or 0)
+        if until <= scan.from_ms:
+            return
+        try:
+            async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
+                trades = await self._store.trades(
+                    aggregator.exchange, aggregator.symbol, scan.from_ms, until
+                )
+        except (StoreUnavailableError, TimeoutError) as problem:
+            self._note_away(problem, asyncio.get_running_loop().time())
+            return
+        minutes = {trade.time_us // 1_000 // MINUTE_MS * MINUTE_MS for trade in trades}
+        for minute in sorted(minutes):
+            aggregator.soil(minute, scan.sequence, "recompute", first_sequence=scan.first_sequence)
+        if aggregator.dirty.rescan is scan:  # else it grew meanwhile and is searched again
+            aggregator.dirty.scanned(until)
+
+
+def merged(klines: Iterable[Kline]) -> Fold | None:
+    """Return the merge of candles of one symbol, ascending; None for none."""
+    total: Fold | None = None
+    for kline in klines:
+        if total is None:
+            total = fold_of(kline)
+        else:
+            total.absorb(fold_of(kline))
+    return total

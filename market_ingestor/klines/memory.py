@@ -1,0 +1,160 @@
+"""Keeps the resume records in their bucket and judges them at the start. SHELL."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+
+from market_ingestor.bus import subjects
+from market_ingestor.bus.jetstream import TROUBLE, Bucket, Bus, StreamState
+from market_ingestor.errors import DecodeError
+from market_ingestor.klines import resume
+from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.asking import insist
+from market_ingestor.klines.intake import Intake
+from market_ingestor.klines.partition import SLOTS, slot
+from market_ingestor.klines.resume import ResumeRecord, SymbolRecord
+
+_log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 1.0  # what a restart has to read again
+ALL_EVERY: Final = 10  # intervals after which every slot is written, changed or not
+
+
+class ResumeMemory:
+    """The resume records of the slots this process owns.
+
+    Attributes:
+        resumed: Per symbol, the minute it was closed through when its record was written; 0 for
+            symbols a record did not know yet.
+        written_us: When the oldest record used was written; None without one.
+        start: Where to begin reading MARKET_RAW.
+    """
+
+    def __init__(self, bus: Bus, intake: Intake, owns: Callable[[int], bool]) -> None:
+        self._bus = bus
+        self._intake = intake
+        self._slots = [number for number in range(SLOTS) if owns(number)]
+        self._written: dict[int, ResumeRecord] = {}
+        self._bucket: Bucket | None = None
+        self._created = ""
+        self._rounds = 0
+        self.resumed: dict[tuple[str, str], int] = {}
+        self.written_us: int | None = None
+        self.start = 1
+
+    async def load(self) -> None:
+        """Read the records and bring the aggregators to what they say."""
+        self._bucket = bucket = await insist(
+            "resume records", lambda: self._bus.bucket(subjects.STATE_BUCKET)
+        )
+        state = await insist("raw stream", lambda: self._bus.stream_state(subjects.RAW_STREAM))
+        self._created = state.created
+        first = max(state.first_sequence, 1)
+        self._intake.is_stream_cut = first > 1
+        positions: list[int] = []
+        for number in self._slots:
+            key = resume.key_of(number)
+            payload = await insist("resume record", partial(bucket.get, key))
+            record = self._decoded(payload, key)
+            if record is None:
+                positions.append(first)
+            else:
+                positions.append(self._use(number, record, state, first))
+        self.start = min(positions, default=first)
+
+    @staticmethod
+    def _decoded(payload: bytes | None, key: str) -> ResumeRecord | None:
+        if payload is None:
+            return None
+        try:
+            return resume.decode(payload)
+        except DecodeError as problem:
+            _log.warning("resume_record_unreadable", key=key, error=str(problem))
+            return None
+
+    def _use(self, number: int, record: ResumeRecord, state: StreamState, first: int) -> int:
+        """Apply a record and return where its partition begins to read."""
+        is_lost = (
+            record.created != state.created
+            or record.position < first
+            or record.position > state.last_sequence + 1
+        )
+        if is_lost:
+            _log.warning(
+                "resume_position_gone",
+                slot=number,
+                position=record.position,
+                first=first,
+                recreated=record.created != state.created,
+            )
+        position = first if is_lost else record.position
+        self._intake.recorded.add(number)
+        self._intake.positions[number] = position
+        written_us = record.written_us
+        self.written_us = min(written_us, self.written_us or written_us)
+        for name, symbol_record in record.symbols.items():
+            exchange, _, symbol = name.rpartition(".")
+            self._restore(exchange, symbol, symbol_record, first if is_lost else None)
+        return position
+
+    def _restore(
+        self, exchange: str, symbol: str, record: SymbolRecord, lost_before: int | None
+    ) -> None:
+        aggregator = self._intake.aggregator(exchange, symbol)
+        resume.load(aggregator, record, lost_before=lost_before)
+        self.resumed[exchange, symbol] = record.closed_through or 0
+
+    def note_new(self, aggregator: Aggregator) -> None:
+        """Note a symbol met for the first time: with a record of its slot it had no versions."""
+        if slot(aggregator.exchange, aggregator.symbol) in self._intake.recorded:
+            self.resumed.setdefault((aggregator.exchange, aggregator.symbol), 0)
+
+    async def run(self, next_sequence: Callable[[], int]) -> None:
+        """Write the records about once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await self.write(next_sequence())
+
+    async def write(self, next_sequence: int, *, all_slots: bool = False) -> bool:
+        """Write every record that changed; return whether all could be written.
+
+        Args:
+            next_sequence: Everything before it was read and folded.
+        """
+        assert self._bucket is not None  # noqa: S101 - loaded before
+        by_slot: dict[int, list[Aggregator]] = {number: [] for number in self._slots}
+        for aggregator in self._intake.aggregators.values():
+            by_slot[slot(aggregator.exchange, aggregator.symbol)].append(aggregator)
+        with_empty = all_slots or self._rounds % ALL_EVERY == 0
+        self._rounds += 1
+        records = {
+            number: self._record(members, next_sequence)
+            for number, members in by_slot.items()
+            if members or with_empty
+        }
+        written_us = time.time_ns() // 1_000
+        try:
+            for number, record in records.items():
+                if with_empty or self._written.get(number) != record:
+                    dated = msgspec.structs.replace(record, written_us=written_us)
+                    await self._bucket.put(resume.key_of(number), resume.encode(dated))
+                    self._written[number] = record
+        except TROUBLE as problem:
+            _log.info("resume_record_postponed", error=repr(problem))
+            return False
+        return True
+
+    def _record(self, members: list[Aggregator], next_sequence: int) -> ResumeRecord:
+        firsts = [each.first_sequence() for each in members]
+        return ResumeRecord(
+            stream=subjects.RAW_STREAM,
+            created=self._created,
+            position=min((each for each in firsts if each is not None), default=next_sequence),
+            written_us=0,
+            symbols={f"{each.exchange}.{each.symbol}": resume.dump(each) for each in members},
+        )

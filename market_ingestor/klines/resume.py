@@ -1,0 +1,219 @@
+"""The resume record of a partition: where to begin again, and what was known there. Pure.
+
+Everything in it can be rebuilt from the stream and the database; it saves reading from the
+start. It is written only for what is durable: a window whose first version is not acknowledged
+counts as dirty.
+"""
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from market_ingestor.errors import DecodeError
+from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.completeness import Hole
+from market_ingestor.klines.dirty import Rescan
+from market_ingestor.model.decimals import canonical
+from market_ingestor.model.kline import Reason
+from market_ingestor.model.period import BASE_PERIOD
+
+VERSION: Final = 1
+RECORD_BYTES_MAX: Final = 900_000  # the server refuses messages over 1 MiB
+
+
+class DirtyRow(msgspec.Struct, frozen=True, array_like=True):
+    """One dirty window."""
+
+    period: str
+    open_time: int
+    first_sequence: int
+    sequence: int
+    reason: Reason
+
+
+class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was known of one symbol; see `Aggregator`, `Watermark` and `Completeness`."""
+
+    closed_through: int | None = None
+    last_price: str | None = None
+    value_us: int | None = None
+    newest_us: int | None = None
+    newest_id: int = -1
+    brought_us: int = 0
+    anchors: dict[str, int] = {}
+    elapsed_us: int = 0
+    is_contiguous: bool = False
+    last_id: int | None = None
+    last_us: int = 0
+    since_us: int | None = None
+    proven_us: int = 0
+    forgotten_us: int = 0
+    holes: list[Hole] = []
+    feeds: list[tuple[str, int, int, bool]] = []
+    unconfirmed: list[tuple[str, int]] = []
+    deferred: dict[int, int] = {}
+    dirty: list[DirtyRow] = []
+    rescan: Rescan | None = None
+
+
+class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition's record; stored as JSON under its slot number in the state bucket.
+
+    Attributes:
+        stream: Name of the raw stream, with its creation time ``created``.
+        position: First sequence of it to be read again; everything before may be purged.
+        written_us: When the record was made, by the writer's clock.
+        symbols: ``exchange.symbol`` to what was known.
+    """
+
+    v: int = VERSION
+    stream: str
+    created: str
+    position: int
+    written_us: int
+    symbols: dict[str, SymbolRecord]
+
+
+_decoder: Final = msgspec.json.Decoder(ResumeRecord)
+
+
+def key_of(slot: int) -> str:
+    """Return the key of a partition's record in the bucket."""
+    return f"slot-{slot:02d}"
+
+
+def decode(payload: bytes) -> ResumeRecord:
+    """Read a record.
+
+    Raises:
+        DecodeError: It is none, or of another version.
+    """
+    try:
+        record = _decoder.decode(payload)
+    except msgspec.MsgspecError as problem:
+        raise DecodeError("resume record", str(problem)) from problem
+    if record.v != VERSION:
+        raise DecodeError("resume record", f"unknown version {record.v}")
+    return record
+
+
+def encode(record: ResumeRecord) -> bytes:
+    """Return a record as JSON of at most `RECORD_BYTES_MAX` bytes.
+
+    Beyond that it forgets holes: spans before them can then no longer be proven.
+    """
+    payload = msgspec.json.encode(record)
+    if len(payload) <= RECORD_BYTES_MAX:
+        return payload
+    symbols = {
+        name: msgspec.structs.replace(
+            each,
+            holes=[],
+            unconfirmed=[],
+            forgotten_us=max([each.forgotten_us, *(hole.to_us for hole in each.holes)]),
+        )
+        for name, each in record.symbols.items()
+    }
+    return msgspec.json.encode(msgspec.structs.replace(record, symbols=symbols))
+
+
+def dump(aggregator: Aggregator) -> SymbolRecord:
+    """Return what a record keeps of a symbol."""
+    watermark, completeness = aggregator.watermark, aggregator.completeness
+    return SymbolRecord(
+        closed_through=aggregator.closed_through,
+        last_price=None if aggregator.last_price is None else canonical(aggregator.last_price),
+        value_us=watermark.value_us,
+        newest_us=watermark.newest_us,
+        newest_id=watermark.newest_id,
+        brought_us=watermark.brought_us,
+        anchors=dict(watermark.anchors),
+        elapsed_us=watermark.elapsed_us,
+        is_contiguous=completeness.is_contiguous,
+        last_id=completeness.last_id,
+        last_us=completeness.last_us,
+        since_us=completeness.since_us,
+        proven_us=completeness.proven_us,
+        forgotten_us=completeness.forgotten_us,
+        holes=list(completeness.holes),
+        feeds=completeness.feeds.dump(),
+        unconfirmed=list(aggregator.unconfirmed),
+        deferred=aggregator.deferred | aggregator.far_windows(),
+        dirty=_dirty_rows(aggregator),
+        rescan=aggregator.dirty.rescan,
+    )
+
+
+def _dirty_rows(aggregator: Aggregator) -> list[DirtyRow]:
+    rows = [
+        DirtyRow(*key, each.first_sequence, each.sequence, each.reason)
+        for key, each in aggregator.dirty.windows.items()
+    ]
+    rows += [
+        DirtyRow(*key, each.first_sequence, each.last_sequence, "close")
+        for key, each in aggregator.outstanding.items()
+        if key not in aggregator.dirty.windows
+    ]
+    return rows
+
+
+def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | None = None) -> None:
+    """Bring a fresh aggregator to what a record knew.
+
+    Args:
+        lost_before: The stream's first sequence, when it no longer holds everything from the
+            record's position on; the record's own sequences then mean nothing.
+    """
+    aggregator.closed_through = record.closed_through
+    aggregator.last_price = None if record.last_price is None else Decimal(record.last_price)
+    aggregator.known_since = record.closed_through or 0
+    aggregator.has_lost = lost_before is not None
+    watermark, completeness = aggregator.watermark, aggregator.completeness
+    watermark.value_us = record.value_us
+    watermark.newest_us = record.newest_us
+    watermark.newest_id = record.newest_id
+    watermark.brought_us = record.brought_us
+    watermark.anchors = dict(record.anchors)
+    watermark.elapsed_us = record.elapsed_us
+    aggregator.heard_value_us = record.value_us
+    completeness.is_contiguous = record.is_contiguous
+    completeness.last_id = record.last_id
+    completeness.last_us = record.last_us
+    completeness.since_us = record.since_us
+    completeness.proven_us = record.proven_us
+    completeness.forgotten_us = record.forgotten_us
+    completeness.holes = list(record.holes)
+    completeness.feeds.load(record.feeds)
+    aggregator.unconfirmed = dict.fromkeys(record.unconfirmed)
+    aggregator.deferred = dict(record.deferred)
+    aggregator.dirty.rescan = record.rescan
+    _load_dirty(aggregator, record.dirty)
+    if lost_before is not None:
+        _move_sequences(aggregator, lost_before)
+
+
+def _load_dirty(aggregator: Aggregator, rows: list[DirtyRow]) -> None:
+    for row in rows:
+        if row.period == BASE_PERIOD:
+            aggregator.soil(
+                row.open_time, row.sequence, row.reason, first_sequence=row.first_sequence
+            )
+        else:
+            aggregator.dirty.add(
+                row.period,
+                row.open_time,
+                first_sequence=row.first_sequence,
+                sequence=row.sequence,
+                reason=row.reason,
+            )
+
+
+def _move_sequences(aggregator: Aggregator, begin: int) -> None:
+    """Let everything that waits wait for ``begin``: what came earlier is stored or lost."""
+    aggregator.deferred = dict.fromkeys(aggregator.deferred, begin)
+    for dirty in aggregator.dirty.windows.values():
+        dirty.first_sequence = dirty.sequence = begin
+    scan = aggregator.dirty.rescan
+    if scan is not None:
+        aggregator.dirty.rescan = Rescan(scan.from_ms, scan.to_ms, begin, begin)

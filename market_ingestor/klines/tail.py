@@ -1,0 +1,98 @@
+"""Follows MARKET_KLINE, whoever writes it, and keeps `Versions` current. SHELL."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import OrderedReader
+from market_ingestor.errors import DecodeError
+from market_ingestor.klines.asking import insist
+from market_ingestor.klines.versions import Versions
+
+_log = structlog.get_logger(__name__)
+
+POLL_S: Final = 1.0
+YIELD_AFTER: Final = 200  # messages taken in before other tasks get their turn
+
+
+class Tail:
+    """The reader of the candles' own stream.
+
+    Attributes:
+        versions: What it has learnt.
+        sequence: Everything up to here was taken in.
+    """
+
+    def __init__(self, bus: Bus, versions: Versions) -> None:
+        self._bus = bus
+        self.versions = versions
+        self.sequence = 0
+        self._moved = asyncio.Condition()
+        self._start = 1
+
+    async def begin(self, since_us: int) -> None:
+        """Decide where to begin: at what was stored ``since_us`` (UTC microseconds)."""
+        since = datetime.fromtimestamp(since_us / 1e6, UTC)
+        state = await insist("candle stream", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
+        self._start = await insist(
+            "candle position", lambda: self._bus.sequence_since(subjects.KLINE_STREAM, since)
+        )
+        has_all = self._start <= 1 or state.last_sequence == 0
+        self.versions.begin(since_ms=since_us // 1_000, has_all=has_all)
+        self.sequence = self._start - 1
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with OrderedReader(
+            self._bus, subjects.KLINE_STREAM, start_sequence=self._start
+        ) as reader:
+            while True:
+                arrived = await reader.next(POLL_S)
+                for number, each in enumerate(arrived, start=1):
+                    try:
+                        kline = codec.kline(each.subject, each.payload)
+                        self.versions.note(each.subject, kline, each.sequence)
+                    except DecodeError as problem:
+                        _log.warning("candle_unreadable", error=str(problem))
+                    if number % YIELD_AFTER == 0:
+                        await asyncio.sleep(0)
+                if arrived:
+                    self.sequence = arrived[-1].sequence
+                    async with self._moved:
+                        self._moved.notify_all()
+
+    async def reach(self, sequence: int) -> None:
+        """Wait until everything up to ``sequence`` was taken in."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.sequence >= sequence)
+
+    async def catch_up(self) -> None:
+        """Wait until everything that is stored now was taken in."""
+        state = await insist("candle stream", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
+        if state.messages and state.last_sequence >= self._start:
+            await self.reach(state.last_sequence)
+
+    async def last_sequence(self, subject: str, period: str) -> int:
+        """Return the last sequence of a subject, 0 when it is empty.
+
+        What is returned lies within what was taken in, so a version looked up afterwards is at
+        least as new as the fence.
+        """
+        while True:
+            known = self.versions.last_sequence(subject)
+            if known is not None:
+                return known
+            newest = await insist(
+                "candle", lambda: self._bus.last_message(subjects.KLINE_STREAM, subject)
+            )
+            if newest is None:
+                self.versions.note_empty(subject, period)
+            elif newest.sequence < self._start:
+                kline = codec.kline(newest.subject, newest.payload)
+                self.versions.note(subject, kline, newest.sequence)
+            else:
+                await self.reach(newest.sequence)

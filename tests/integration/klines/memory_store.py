@@ -1,0 +1,106 @@
+"""A CandleStore in memory, and the saver that fills it from the streams."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from market_ingestor.bus import codec, streams, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import Delivery, PullReader
+from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.trade import DecimalTrade
+
+STORE_ACK_WAIT_S = 5.0
+
+
+class MemoryStore:
+    """Trades by id and newest versions of candles; `is_away` makes it unavailable.
+
+    Attributes:
+        questions: How often it was asked.
+        revisions: Every version, in the order stored.
+    """
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.questions = 0
+        self.rows: dict[tuple[str, str], dict[str, DecimalTrade]] = {}
+        self.candles: dict[tuple[str, str, str], dict[int, Kline]] = {}
+        self.revisions: list[Kline] = []
+
+    def _ask(self) -> None:
+        self.questions += 1
+        if self.is_away:
+            raise StoreUnavailableError("away")
+
+    async def trades(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[DecimalTrade]:
+        self._ask()
+        await asyncio.sleep(0)
+        found = [
+            trade
+            for trade in self.rows.get((exchange, symbol), {}).values()
+            if from_ms * 1_000 <= trade.time_us < to_ms * 1_000
+        ]
+        return sorted(found, key=lambda trade: (len(trade.id), trade.id))
+
+    async def klines(
+        self, exchange: str, symbol: str, period: str, from_ms: int, to_ms: int
+    ) -> Sequence[Kline]:
+        self._ask()
+        await asyncio.sleep(0)
+        rows = self.candles.get((exchange, symbol, period), {})
+        return [rows[opened] for opened in sorted(rows) if from_ms <= opened < to_ms]
+
+    def put_batch(self, each: Delivery) -> None:
+        if each.subject.endswith("._"):
+            return
+        batch = codec.decimal_batch(each.subject, each.payload)
+        rows = self.rows.setdefault((batch.exchange, batch.symbol), {})
+        for trade in batch.trades:
+            rows.setdefault(trade.id, trade)
+
+    def put_kline(self, each: Delivery) -> None:
+        kline = codec.kline(each.subject, each.payload)
+        self.revisions.append(kline)
+        rows = self.candles.setdefault((kline.exchange, kline.symbol, kline.period), {})
+        known = rows.get(kline.open_time)
+        if known is None or known.revision < kline.revision:
+            rows[kline.open_time] = kline
+
+
+async def _save(bus: Bus, store: MemoryStore, stream: str) -> None:
+    durable = streams.durable_config(
+        subjects.SAVE_DURABLE, ack_wait_s=STORE_ACK_WAIT_S, max_ack_pending=10_000
+    )
+    put = store.put_batch if stream == subjects.RAW_STREAM else store.put_kline
+    async with PullReader(bus, stream, durable) as reader:
+        while True:
+            arrived = await reader.next(1.0)
+            while store.is_away:
+                await asyncio.sleep(0.05)
+            for each in arrived:
+                try:
+                    put(each)
+                except ValueError:
+                    pass
+                except Exception as problem:  # noqa: BLE001 - what a saver would dead-letter
+                    assert "subject" in dir(problem), problem
+            await reader.ack(arrived)
+
+
+@asynccontextmanager
+async def saving(bus: Bus, store: MemoryStore) -> AsyncIterator[None]:
+    """Fill ``store`` from both streams and acknowledge what is in it."""
+    tasks = [
+        asyncio.create_task(_save(bus, store, stream))
+        for stream in (subjects.RAW_STREAM, subjects.KLINE_STREAM)
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
