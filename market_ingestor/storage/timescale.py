@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.errors import StoreUnavailableError, excerpt
 from market_ingestor.storage.faults import RowRefusedError, is_row_fault
 from market_ingestor.storage.queries import QUERIES
 
@@ -72,10 +72,10 @@ class Session:
 
     async def copy(self, copy: Copy) -> None:
         """Send rows to a table."""
-        # A buffer goes out as it is; stubs know the readers only.
+        # A view, because bytes would be taken for the path of a file; stubs know readers only.
         await self._connection.copy_to_table(
             copy.table,
-            source=copy.data,  # type: ignore[arg-type]
+            source=memoryview(copy.data),  # type: ignore[arg-type]
             columns=list(copy.columns),
             format="text",
             timeout=self._timeout_s,
@@ -263,7 +263,7 @@ class Database:
         try:
             yield
         except asyncpg.PostgresError as problem:
-            reason = f"{problem.args[0] if problem.args else problem}"
+            reason = excerpt(str(problem.args[0]) if problem.args else repr(problem))
             if is_row_fault(problem.sqlstate):
                 self.is_up = True
                 raise RowRefusedError(problem.sqlstate or "", reason) from problem
@@ -273,7 +273,7 @@ class Database:
             if isinstance(lost, ValueError):
                 raise  # an argument or address that cannot be encoded: the caller's mistake
             self.is_up = False
-            raise StoreUnavailableError(str(lost) or type(lost).__name__) from lost
+            raise StoreUnavailableError(excerpt(str(lost) or type(lost).__name__)) from lost
         else:
             self.is_up = True
 

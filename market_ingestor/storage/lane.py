@@ -1,0 +1,368 @@
+"""From one stream into its tables: gather, write, acknowledge. SHELL.
+
+Owns the order "commit, then ack", the retrying and the bounds: at most one batch is gathered and
+a fixed number is being written; while those wait for the database nothing more is pulled. Knows
+neither what the rows mean nor how they are written.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import Delivery, PullReader
+from market_ingestor.errors import DecodeError, StoreUnavailableError
+from market_ingestor.storage.batch import (
+    Batch,
+    Bisection,
+    Loss,
+    SaveLimits,
+    Suspect,
+    is_due,
+    wait_s,
+)
+from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
+from market_ingestor.storage.faults import RowRefusedError
+from market_ingestor.storage.rows import Refused, Row, gap
+from market_ingestor.storage.timescale import STATEMENT_TIMEOUT_S
+from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
+
+_log = structlog.get_logger(__name__)
+
+ACK_WAIT_S: Final = STATEMENT_TIMEOUT_S + 10  # one statement, one flush interval, and some air
+EXTEND_AFTER_S: Final = ACK_WAIT_S / 3  # two extensions may be lost before a redelivery
+PULL_MESSAGES: Final = 500  # asked for at a time: up to 750 of at most 256 KiB may arrive unread
+SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages for each
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MAX_S: Final = 5.0  # a database that is back must not wait long for us
+LOG_INTERVAL_S: Final = 30.0
+
+
+class Sorted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a message amounts to.
+
+    Attributes:
+        rows: To be written; a message without rows and losses is acknowledged at once.
+        refused: Trades in it that cannot be stored.
+        alone: The rows need their instrument's lock for themselves (`Batch.add`).
+    """
+
+    rows: Sequence[Row] = ()
+    refused: Sequence[Refused] = ()
+    alone: bool = False
+
+
+Sort = Callable[[Delivery], Sorted]
+
+
+class Lane:
+    """Saves one stream.
+
+    Args:
+        sort: Returns what a message amounts to, or raises `DecodeError`.
+        writer: Writes rows of this stream.
+        gaps: Writes the holes that dead trades leave.
+        writers_max: Batches written at the same time, each on a connection of its own.
+
+    Attributes:
+        committed: Rows committed, without duplicates.
+        duplicate: Rows that were stored, or came twice in a batch.
+        conflicting: Rows left out because their id has other facts.
+        dead: Rows and messages that became dead letters.
+        problem: Why nothing can be written now, None when it can.
+        committed_at: Unix seconds of the newest commit, None before the first.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        *,
+        sort: Sort,
+        writer: Writer,
+        gaps: GapWriter,
+        dead_letters: DeadLetters,
+        limits: SaveLimits,
+        writers_max: int,
+    ) -> None:
+        self.stream = stream
+        self._sort = sort
+        self._writer = writer
+        self._gaps = gaps
+        self._dead_letters = dead_letters
+        self._limits = limits
+        self._reader = PullReader(
+            bus, stream, durable(limits), batch=min(PULL_MESSAGES, limits.batch_size_max)
+        )
+        self._writers = asyncio.Semaphore(writers_max)
+        self._writers_max = writers_max
+        self._batch: Batch[Delivery] = Batch()
+        self._untaken: Sequence[Delivery] = ()
+        self._held: set[Batch[Delivery]] = set()
+        self._stopping = False
+        self._life: asyncio.Timeout | None = None
+        self._waiting: asyncio.Timeout | None = None
+        self._logged_at = -LOG_INTERVAL_S
+        self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
+        self._queue = metrics.queue_items.labels(queue=f"save {stream}")
+        self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
+        metrics.queue_items_max.labels(queue=f"save {stream}").set(
+            limits.batch_size_max * (writers_max + 1)
+        )
+        self.committed = 0
+        self.duplicate = 0
+        self.conflicting = 0
+        self.dead = 0
+        self.problem: str | None = None
+        self.committed_at: float | None = None
+
+    @property
+    def pending(self) -> int:
+        """Return how many messages of the stream were not delivered yet."""
+        return self._reader.pending
+
+    @property
+    def oldest_us(self) -> int | None:
+        """Return when the oldest message in hand was stored in the stream, None without any."""
+        heads = [each.messages[0].stored_us for each in self._in_hand() if each.messages]
+        return min(heads, default=None)
+
+    def stop(self, grace_s: float) -> None:
+        """Pull nothing more; commit what is in hand, within ``grace_s`` seconds.
+
+        What is not committed by then stays unacknowledged and comes again to whoever saves next.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        if self._waiting is not None:
+            self._waiting.reschedule(loop.time())
+        if self._life is not None:
+            self._life.reschedule(loop.time() + grace_s)
+
+    async def run(self) -> None:
+        """Save until stopped."""
+        try:
+            async with (
+                self._reader,
+                asyncio.timeout(None) as self._life,
+                asyncio.TaskGroup() as tasks,
+            ):
+                keeper = tasks.create_task(self._keep())
+                try:
+                    await self._gather()
+                finally:
+                    keeper.cancel()
+        except TimeoutError:
+            messages = sum(len(each.messages) for each in self._in_hand())
+            _log.warning("save_given_up", stream=self.stream, messages=messages)
+        finally:
+            self._life = None
+
+    async def _gather(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as flushes:
+            while not self._stopping:
+                arrived = await self._next(wait_s(self._limits, self._batch, now=loop.time()))
+                await self._take(arrived, flushes)
+                more = self._reader.pending > 0
+                if is_due(self._limits, self._batch, now=loop.time(), more_waiting=more):
+                    await self._flush_when_free(flushes)
+                self._pending.set(self._reader.pending)
+            if self._batch.messages:
+                await self._flush_when_free(flushes)
+
+    async def _next(self, wait: float) -> Sequence[Delivery]:
+        """Return what arrives within ``wait`` seconds, nothing when stopped meanwhile."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await self._reader.next(wait)
+        except TimeoutError:
+            return ()
+        finally:
+            self._waiting = None
+
+    async def _take(self, arrived: Sequence[Delivery], flushes: asyncio.TaskGroup) -> None:
+        """Add messages to the batch, handing it on whenever it is full."""
+        now = asyncio.get_running_loop().time()
+        done: list[Delivery] = []
+        for index, each in enumerate(arrived):
+            if not self._add(each, now):
+                done.append(each)
+            if self._batch.weight >= self._limits.batch_size_max:
+                self._untaken = arrived[index + 1 :]
+                await self._flush_when_free(flushes)
+                self._untaken = ()
+        if done:
+            await self._reader.ack(done)
+
+    def _add(self, message: Delivery, now: float) -> bool:
+        """Put a message into the batch; False when there is nothing in it to save."""
+        try:
+            found = self._sort(message)
+        except DecodeError as problem:
+            self._batch.add(message, (), now=now)
+            self._batch.losses.append(Loss(message=message, reason=str(problem)))
+            return True
+        if not found.rows and not found.refused:
+            return False
+        self._batch.add(message, found.rows, now=now, alone=found.alone)
+        self._batch.losses += [
+            Loss(message=message, reason=each.reason, trade=each.trade) for each in found.refused
+        ]
+        return True
+
+    # -- writing
+
+    async def _flush_when_free(self, flushes: asyncio.TaskGroup) -> None:
+        await self._writers.acquire()
+        batch, self._batch = self._batch, Batch()
+        if not batch.messages:  # another writer took it over while we waited
+            self._writers.release()
+            return
+        self._held.add(batch)
+        flushes.create_task(self._flush(batch))
+
+    async def _flush(self, batch: Batch[Delivery]) -> None:
+        try:
+            dead = await self._store(batch)
+            by_sequence = {each.sequence: each for each in batch.messages}
+            losses = batch.losses + [
+                row_loss(by_sequence[each.row.sequence], each.row, each.reason) for each in dead
+            ]
+            for loss in losses:
+                await self._bury(loss)
+            await self._reader.ack(batch.messages)
+            self.duplicate += batch.repeated
+            self._count_conflicting(batch.conflicting)
+        finally:
+            self._held.discard(batch)
+            self._writers.release()
+            self._queue.set(sum(len(each) for each in self._in_hand()))
+
+    async def _store(self, batch: Batch[Delivery]) -> Sequence[Suspect]:
+        """Commit every row that can be; return those at fault. Repeats until that is reached."""
+        attempt = 0
+        while True:
+            search = Bisection(batch.sorted_rows())
+            while (chunk := search.chunk) is not None:
+                try:
+                    await self._write(chunk, batch)
+                except RowRefusedError as problem:
+                    search.refused(str(problem))
+                except StoreUnavailableError as problem:
+                    await self._back_off(attempt, str(problem))
+                    attempt += 1
+                else:
+                    search.stored()
+                    attempt = 0
+            if not search.unexplained:
+                return search.dead
+            await self._back_off(attempt, search.unexplained[0].reason)
+            attempt += 1
+            self._find_neighbours(batch)
+
+    def _find_neighbours(self, batch: Batch[Delivery]) -> None:
+        """Add what was gathered meanwhile, so that a refused row can be told from a bad day."""
+        if self._batch.messages and batch.weight <= self._limits.batch_size_max:
+            batch.absorb(self._batch)
+            self._batch = Batch()
+
+    async def _write(self, rows: Sequence[Row], batch: Batch[Delivery]) -> None:
+        keys, alone = batch.slots(rows)
+        started = time.perf_counter()
+        written = await self._writer.write(rows, Locks(keys=keys, alone=alone))
+        self._seconds.observe(time.perf_counter() - started)
+        self._count(written)
+
+    def _count(self, written: Written) -> None:
+        """Count what is committed now."""
+        for table, rows in written.inserted.items():
+            metrics.db_insert_total.labels(table=table).inc(rows)
+        stored = written.inserted[self._writer.table]
+        self.committed += stored
+        self.duplicate += written.duplicate
+        if self.stream == subjects.RAW_STREAM:
+            metrics.trades_stored_total.inc(stored)
+        self._count_conflicting(written.conflicting)
+        self.problem = None
+        self.committed_at = time.time()
+        metrics.save_last_commit_timestamp_seconds.set(self.committed_at)
+
+    def _count_conflicting(self, rows: int) -> None:
+        if rows:
+            self.conflicting += rows
+            metrics.trades_conflicting_total.inc(rows)
+
+    async def _back_off(self, attempt: int, problem: str) -> None:
+        """Wait before the next attempt; there is always one, until we are stopped."""
+        loop = asyncio.get_running_loop()
+        self.problem = problem
+        if loop.time() - self._logged_at >= LOG_INTERVAL_S:
+            self._logged_at = loop.time()
+            _log.warning("save_waits", stream=self.stream, error=problem, attempt=attempt)
+        longest = min(BACKOFF_FIRST_S * 2 ** min(attempt, 10), BACKOFF_MAX_S)
+        await asyncio.sleep(random.uniform(longest / 2, longest))
+
+    # -- losses
+
+    async def _bury(self, loss: DeliveryLoss) -> None:
+        await self._dead_letters.bury(loss)
+        self.dead += 1
+        _log.warning(
+            "dead_lettered",
+            subject=loss.message.subject,
+            sequence=loss.message.sequence,
+            trade_id=loss.trade and loss.trade.id,
+            reason=loss.reason,
+        )
+        event = hole(loss, now_us=time.time_ns() // 1000)
+        if event is None:
+            return
+        row = gap(event, "unfillable", loss.message.sequence)
+        for attempt in itertools.count():
+            try:
+                await self._gaps.write([row], Locks(keys=[], alone=[]))
+            except StoreUnavailableError as problem:
+                await self._back_off(attempt, str(problem))
+            else:
+                break
+        await self._dead_letters.announce(event, loss.message.sequence)
+
+    # -- what is in hand
+
+    def _in_hand(self) -> list[Batch[Delivery]]:
+        return [*self._held, self._batch]
+
+    async def _keep(self) -> None:
+        """Tell the server, while the database keeps us waiting, that we have not died."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(EXTEND_AFTER_S)
+            overdue = loop.time() - EXTEND_AFTER_S / 2
+            for batch in self._in_hand():
+                if batch.opened_at is not None and batch.opened_at < overdue:
+                    await self._reader.extend(batch.messages)
+            await self._reader.extend(self._untaken)
+
+
+def durable(limits: SaveLimits) -> dict[str, Any]:
+    """Return the configuration of the savers' shared consumer.
+
+    A batch is counted in rows and a message may hold one row only, so the bound of what may be
+    unacknowledged is in rows as well: two batches for each saver, in messages.
+    """
+    return streams.durable_config(
+        subjects.SAVE_DURABLE,
+        ack_wait_s=max(ACK_WAIT_S, 2 * limits.flush_interval_s),
+        max_ack_pending=2 * SAVERS_EXPECTED * limits.batch_size_max,
+    )

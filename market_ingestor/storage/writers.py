@@ -1,0 +1,170 @@
+"""How each kind of row gets into its tables, a batch in one transaction. SHELL.
+
+Owns which statements a batch consists of and which partitions it needs. Knows nothing of messages,
+retries or dead letters.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import msgspec
+
+from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.storage.queries import QUERIES
+from market_ingestor.storage.rows import GAP_COLUMNS, KLINE_COLUMNS, TRADE_COLUMNS, Row
+from market_ingestor.storage.timescale import Copy, Database, Statement
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_US: Final = 86_400_000_000
+PROBE_US: Final = 3_600_000_000  # how far apart two times of one id may lie; as in queries.sql
+DAYS_KNOWN_MAX: Final = 10_000  # 27 years of days; then they are simply looked up again
+
+
+class Locks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Advisory locks of a batch: ascending keys, and whether each is taken alone."""
+
+    keys: list[int]
+    alone: list[bool]
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a committed batch did.
+
+    Attributes:
+        inserted: Rows that are new or replaced an older version, by table.
+        conflicting: Rows left out because their id is stored with other facts.
+        duplicate: Rows left out because they are stored already.
+    """
+
+    inserted: dict[str, int]
+    conflicting: int = 0
+    duplicate: int = 0
+
+
+class Writer(Protocol):
+    """Writes sorted rows of one kind."""
+
+    table: str
+
+    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+        """Commit ``rows``, sorted by key and at least one; writing them again changes nothing.
+
+        Raises:
+            RowRefusedError: One of them is at fault; nothing was written.
+            StoreUnavailableError: The database cannot take them now.
+        """
+
+
+def at(time_us: int) -> datetime:
+    """Return the instant ``time_us`` microseconds after 1970, exactly."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
+class Partitions:
+    """Makes sure that the partitions of the days in a batch exist, asking once per day."""
+
+    def __init__(self, database: Database, *tables: str) -> None:
+        self._database = database
+        self._tables = tables
+        self._known: set[int] = set()
+
+    async def ensure(self, times_us: Sequence[int]) -> None:
+        """Make what is missing for these times."""
+        days = {each // DAY_US for each in times_us} - self._known
+        if not days:
+            return
+        times = [at(each * DAY_US) for each in sorted(days)]
+        for table in self._tables:
+            await self._database.value(QUERIES["ensure_partitions"], table, times)
+        if len(self._known) > DAYS_KNOWN_MAX:
+            self._known.clear()
+        self._known |= days
+
+    def forget(self) -> None:
+        """Ask again: a partition may have been dropped since."""
+        self._known.clear()
+
+
+class TradeWriter:
+    """Writes trades to ``market_trades``, one row per id."""
+
+    table = "market_trades"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._partitions = Partitions(database, self.table)
+
+    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+        """Commit trades; see `Writer`."""
+        times = [row.time_us for row in rows]
+        copy = Copy(table="staging_trades", columns=TRADE_COLUMNS, data=_lines(rows))
+        bounds = (at(max(min(times) - PROBE_US, 0)), at(max(times) + PROBE_US))
+        statements = (
+            Statement(sql=QUERIES["lock_slots"], args=(locks.keys, locks.alone)),
+            Statement(sql=QUERIES["insert_trades"], args=bounds),
+        )
+        try:
+            await self._partitions.ensure(times)
+            _, counts = await self._database.write(copy, statements)
+        except StoreUnavailableError:
+            self._partitions.forget()
+            raise
+        inserted, conflicting = counts["inserted"], counts["conflicting"]
+        return Written(
+            inserted={self.table: inserted},
+            conflicting=conflicting,
+            duplicate=len(rows) - inserted - conflicting,
+        )
+
+
+class KlineWriter:
+    """Writes versions of candles to ``market_klines`` and ``market_kline_revisions``."""
+
+    table = "market_klines"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._partitions = Partitions(database, self.table, "market_kline_revisions")
+
+    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+        """Commit versions; see `Writer`."""
+        del locks  # versions of one key never disagree: the stream gave each its number
+        copy = Copy(table="staging_klines", columns=KLINE_COLUMNS, data=_lines(rows))
+        statements = (
+            Statement(sql=QUERIES["insert_kline_revisions"]),
+            Statement(sql=QUERIES["upsert_klines"]),
+        )
+        try:
+            await self._partitions.ensure([row.time_us for row in rows])
+            versions, newest = await self._database.write(copy, statements)
+        except StoreUnavailableError:
+            self._partitions.forget()
+            raise
+        return Written(
+            inserted={
+                self.table: newest["inserted"],
+                "market_kline_revisions": versions["inserted"],
+            },
+            duplicate=len(rows) - versions["inserted"],
+        )
+
+
+class GapWriter:
+    """Writes changes of gaps to ``market_gaps``."""
+
+    table = "market_gaps"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+        """Commit changes; see `Writer`."""
+        del locks  # states only ever advance, whoever comes first
+        copy = Copy(table="staging_gaps", columns=GAP_COLUMNS, data=_lines(rows))
+        (counts,) = await self._database.write(copy, [Statement(sql=QUERIES["upsert_gaps"])])
+        return Written(inserted={self.table: counts["inserted"]})
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    return "".join([row.line for row in rows]).encode()
