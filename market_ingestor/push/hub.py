@@ -149,7 +149,7 @@ class Hub:
             self._let_go(old)
         for family in (KLINE, CLOSED):
             for log in self._index.route((family, *candle.key)):
-                log.candles.append(candle)
+                log.append(candle)
                 self._touched[log] = None
         for key in self._latest.close(candle.key, candle.open_time):
             self._gone(candle.key, key)
@@ -189,9 +189,7 @@ class Hub:
         """Take trades or an event, which go to whoever wants them now; returns those clients."""
         readers: dict[Outbox, None] = {}
         for log in self._index.route(topic):
-            for reader in log.readers:
-                assert isinstance(reader, Outbox)  # noqa: S101 - nothing else ever reads a log
-                readers[reader] = None
+            readers.update(log.readers)
         if readers:
             name = text_of(topic)
             shared = message(data_text(_KINDS[topic[0]], name, None, payload))
@@ -207,8 +205,7 @@ class Hub:
         for log in self._touched:
             for reader in log.readers:
                 reader.dirty[log] = None
-                assert isinstance(reader, Outbox)  # noqa: S101 - nothing else ever reads a log
-                news[reader] = None
+            news.update(log.readers)
         self._touched.clear()
         return list(news)
 

@@ -8,7 +8,7 @@ a slow client costs little more than its cursors.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -207,10 +207,7 @@ class Outbox:
     def _has_news(self) -> bool:
         if not self._is_held:
             return True
-        return any(self._has_changes(log) for log in self.dirty)
-
-    def _has_changes(self, log: Log) -> bool:
-        return log.updates != self._cursors[log].updates or self._cursors[log].change < 0
+        return any(self._cursors[log].change < log.newest_change for log in self.dirty)
 
     def take(self, latest: Latest, position_of: Callable[[int], str]) -> list[Message]:
         """Return what to write now, in order, within the limits.
@@ -222,12 +219,13 @@ class Outbox:
         parcel = _Parcel(self._limits)
         self._take_queued(self._replies, parcel)
         self._take_queued(self._history, parcel)
-        if not self._is_held:
-            self._take_candles(parcel, position_of)
-        self._collect_changes()
+        unread = self._sift()
+        if unread and not self._is_held:
+            self._take_candles(unread, parcel, position_of)
+        self.dirty = {log: None for log, cursor in unread if cursor.index != log.end_index}
         self._take_passing(parcel)
-        self._take_pending(parcel, latest)
-        self._forget_clean()
+        if self._pending:
+            self._take_pending(parcel, latest)
         self._counters.sent += len(parcel.messages)
         return parcel.messages
 
@@ -247,15 +245,38 @@ class Outbox:
         if not self._queue and self._lost:
             self._tell_losses()
 
-    def _candle_logs(self) -> Iterator[tuple[Log, _Cursor]]:
+    def _sift(self) -> list[tuple[Log, _Cursor]]:
+        """Note what changed in the dirty logs; returns those that have candles to take."""
+        unread: list[tuple[Log, _Cursor]] = []
         for log in self.dirty:
-            if log.family in CANDLE_FAMILIES:
-                yield log, self._cursors[log]
+            cursor = self._cursors[log]
+            if cursor.index != log.end_index:
+                unread.append((log, cursor))
+            if cursor.change < log.newest_change:
+                self._note_changes(log, cursor)
+        return unread
 
-    def _take_candles(self, parcel: _Parcel, position_of: Callable[[int], str]) -> None:
+    def _note_changes(self, log: Log, cursor: _Cursor) -> None:
+        """Note the keys that changed since the last time; versions in between are conflated."""
+        pending = self._pending
+        fresh = [key for key in log.changed_since(cursor.change) if key not in pending]
+        if len(fresh) > 1:
+            fresh.reverse()  # what waited longest goes first
+        for key in fresh:
+            pending[key] = None
+        self._counters.conflated += max(log.updates - cursor.updates - len(fresh), 0)
+        cursor.change = log.newest_change
+        cursor.updates = log.updates
+
+    def _take_candles(
+        self,
+        unread: Sequence[tuple[Log, _Cursor]],
+        parcel: _Parcel,
+        position_of: Callable[[int], str],
+    ) -> None:
         """Merge the logs in stream order; a candle matched twice in a family is taken once."""
         heap: list[tuple[int, int, Candle, Log, _Cursor]] = []
-        for number, (log, cursor) in enumerate(self._candle_logs()):
+        for number, (log, cursor) in enumerate(unread):
             self._tell_overtaken(log, cursor, parcel, position_of)
             self._push_next(heap, number, log, cursor)
         taken: set[str] = set()
@@ -291,18 +312,6 @@ class Outbox:
             self._counters.dropped += lost
             parcel.add(messages.missed(text_of(log.pattern), lost, position_of(self.through)))
 
-    def _collect_changes(self) -> None:
-        """Note the keys that changed since the last time; versions in between are conflated."""
-        for log in self.dirty:
-            cursor = self._cursors[log]
-            if log.updates == cursor.updates and cursor.change >= 0:
-                continue
-            fresh = [key for key in log.changed_since(cursor.change) if key not in self._pending]
-            self._pending.update(dict.fromkeys(reversed(fresh)))
-            self._counters.conflated += max(log.updates - cursor.updates - len(fresh), 0)
-            cursor.change = log.newest_change
-            cursor.updates = log.updates
-
     def _take_pending(self, parcel: _Parcel, latest: Latest) -> None:
         if len(self._pending) > 2 * len(latest) + PENDING_SLACK:
             self._pending = {key: None for key in self._pending if key in latest}
@@ -316,11 +325,3 @@ class Outbox:
                 parcel.add(message)
         for key in done:
             del self._pending[key]
-
-    def _forget_clean(self) -> None:
-        """Keep only logs dirty whose candles were not all taken."""
-        self.dirty = {
-            log: None
-            for log in self.dirty
-            if log.family in CANDLE_FAMILIES and self._cursors[log].index < log.end_index
-        }

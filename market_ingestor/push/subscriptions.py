@@ -9,11 +9,14 @@ import re
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import product
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.push.messages import TEXT_MAX, BadRequestError
 from market_ingestor.push.ring import Candle
+
+if TYPE_CHECKING:
+    from market_ingestor.push.outbox import Outbox  # which knows the logs it reads
 
 Topic: TypeAlias = tuple[str, ...]  # family and tokens; in a pattern a token may be ``*``
 Key: TypeAlias = Hashable  # of one value in the table of newest values
@@ -84,12 +87,6 @@ def common_pattern(patterns: Iterable[Topic]) -> Topic:
     return tuple(column[0] if len(set(column)) == 1 else ANY for column in columns)
 
 
-class Reader(Protocol):
-    """A client, as far as a log knows it."""
-
-    dirty: "dict[Log, None]"
-
-
 class Log:
     """What happened under one pattern.
 
@@ -97,6 +94,7 @@ class Log:
         readers: Clients that subscribed the pattern.
         candles: Its closed candles that the ring still holds, in stream order.
         first_index: How many were before ``candles[0]``: the ring let go of them.
+        end_index: The index the next candle will have.
         changes: Keys of newest values under the pattern, with the number of their last
             update; ordered by it.
         updates: How often any value under the pattern changed.
@@ -106,6 +104,7 @@ class Log:
     __slots__ = (
         "candles",
         "changes",
+        "end_index",
         "family",
         "first_index",
         "newest_change",
@@ -117,17 +116,18 @@ class Log:
     def __init__(self, pattern: Topic) -> None:
         self.pattern = pattern
         self.family = pattern[0]
-        self.readers: dict[Reader, None] = {}
+        self.readers: dict[Outbox, None] = {}
         self.candles: deque[Candle] = deque()
         self.first_index = 0
+        self.end_index = 0
         self.changes: dict[Key, int] = {}
         self.updates = 0
         self.newest_change = 0
 
-    @property
-    def end_index(self) -> int:
-        """Return the index the next candle will have."""
-        return self.first_index + len(self.candles)
+    def append(self, candle: Candle) -> None:
+        """Take the next candle."""
+        self.candles.append(candle)
+        self.end_index += 1
 
     def change(self, key: Key, number: int) -> None:
         """Note that the value of ``key`` changed, by the update ``number``."""
@@ -136,12 +136,14 @@ class Log:
         self.updates += 1
         self.newest_change = number
 
-    def changed_since(self, number: int) -> Iterator[Key]:
-        """Yield the keys that changed after the update ``number``, the newest first."""
+    def changed_since(self, number: int) -> list[Key]:
+        """Return the keys that changed after the update ``number``, the newest first."""
+        keys: list[Key] = []
         for key in reversed(self.changes):
             if self.changes[key] <= number:
-                return
-            yield key
+                break
+            keys.append(key)
+        return keys
 
     def let_go(self, candle: Candle) -> None:
         """Forget ``candle`` if it is the oldest here."""
@@ -173,7 +175,7 @@ class SubscriptionIndex:
         self._routes.clear()
         return log, True
 
-    def leave(self, log: Log, reader: Reader) -> None:
+    def leave(self, log: Log, reader: "Outbox") -> None:
         """Take a reader from a log; a log nobody reads is forgotten."""
         log.readers.pop(reader, None)
         if not log.readers and self._logs.get(log.pattern) is log:

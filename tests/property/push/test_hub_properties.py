@@ -137,7 +137,11 @@ class HubMachine(RuleBasedStateMachine):
         notices = sum(1 for each in messages if b'"missed"' in each.text)
         assert len(messages) - notices <= FRAMES + 1  # both families of the last candle go together
         for each in messages:
-            reader.read(json.loads(each.text))
+            message = json.loads(each.text)
+            if message["type"] == "kline" and not message["data"]["closed"]:
+                key = (message["data"]["symbol"], message["data"]["open_time"])
+                assert key in self.open, "the window closed before"
+            reader.read(message)
         return reader.outbox.has_more
 
     @invariant()
