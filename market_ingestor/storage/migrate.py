@@ -142,9 +142,10 @@ async def migrate(
                     current = each.name
                     await session.script(each.sql)
                     await session.fetch(_NOTE, each.name, each.checksum)
-                    _log.info("migration_applied", file=each.name)
         except (StoreUnavailableError, RowRefusedError) as problem:
             raise StorageError(f"{current or 'schema'}: {problem}") from problem
+    for each in todo:
+        _log.info("migration_applied", file=each.name)
     return [each.name for each in todo]
 
 
