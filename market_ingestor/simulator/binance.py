@@ -189,24 +189,23 @@ class BinanceFront:
         """One frame a trade."""
         channel, dialect, unit = variant.split("|")
         divisor = US_PER_MS if unit == "ms" else 1
-        event_time = now_us // divisor
+        is_trade = channel == "trade"
+        heads = self._heads(channel, dialect, now_us // divisor)
+        tail = "}}" if dialect == "combined" else "}"
         markets = self._world.markets
         frames: list[Frame] = []
         for fill in fills:
-            market = markets[fill.market]
-            ids = f'"t":{fill.id}'
-            if channel == "aggTrade":
-                ids = f'"a":{fill.id + _AGGREGATE_OFFSET}'
-            covered = f'"f":{fill.id},"l":{fill.id},' if channel == "aggTrade" else ""
+            number = fill.market
+            market = markets[number]
+            trade_id = fill.id
+            ids = trade_id if is_trade else trade_id + _AGGREGATE_OFFSET
+            covered = "" if is_trade else f'"f":{trade_id},"l":{trade_id},'
             text = (
-                f'{{"e":"{channel}","E":{event_time},"s":"{market.native}",{ids},'
-                f'"p":"{market.price_text(fill.price)}","q":"{market.amount_text(fill.amount)}",'
-                f'{covered}"T":{fill.time_us // divisor},'
-                f'"m":{"false" if fill.is_buy else "true"},"M":true}}'
+                f'{heads[number]}{ids},"p":"{market.price_text(fill.price)}",'
+                f'"q":"{market.amount_text(fill.amount)}",{covered}"T":{fill.time_us // divisor},'
+                f'"m":{"false" if fill.is_buy else "true"},"M":true{tail}'
             )
-            if dialect == "combined":
-                text = f'{{"stream":"{market.native.lower()}@{channel}","data":{text}}}'
-            frames.append((fill.market, text.encode(), 1))
+            frames.append((number, text.encode(), 1))
         return frames
 
     def rest(self, request: HttpRequest, now_us: int) -> HttpReply:
@@ -240,6 +239,17 @@ class BinanceFront:
     def first_id(self, market: int, start_s: int) -> int:
         """Ids without pattern across restarts: seconds times more than any rate."""
         return (start_s - _ID_EPOCH_S) * _IDS_PER_S + (market + 1) * _AGGREGATE_OFFSET * 10
+
+    def _heads(self, channel: str, dialect: str, event_time: int) -> list[str]:
+        """Return, by market, everything in front of the id."""
+        name = "t" if channel == "trade" else "a"
+        bare = f'{{"e":"{channel}","E":{event_time},"s":"'
+        if dialect == "raw":
+            return [f'{bare}{each.native}","{name}":' for each in self._world.markets]
+        return [
+            f'{{"stream":"{stream}@{channel}","data":{bare}{market.native}","{name}":'
+            for stream, market in self.by_stream.items()
+        ]
 
     def _refusal(self, weight: int, now_us: int) -> HttpReply | None:
         if now_us < self._banned_until_us:

@@ -81,7 +81,7 @@ class CoinbaseSession(QuietSession):
             return [_error("Failed to subscribe", "channels must be an array")]
         is_added = kind == "subscribe"
         self._has_subscribed = self._has_subscribed or is_added
-        return self._change(wishes, now_us, is_added=is_added)
+        return self._change(wishes, is_added=is_added)
 
     def tick(self, now_us: int) -> list[Outgoing]:
         """Cut who never subscribed; beat once a second for every product."""
@@ -95,9 +95,7 @@ class CoinbaseSession(QuietSession):
         self._beat_us += (now_us - self._beat_us) // US_PER_S * US_PER_S
         return [self._front.heartbeat(index, now_us) for index in sorted(self._heartbeats)]
 
-    def _change(
-        self, wishes: list[tuple[str, str]], now_us: int, *, is_added: bool
-    ) -> list[Outgoing]:
+    def _change(self, wishes: list[tuple[str, str]], *, is_added: bool) -> list[Outgoing]:
         errors: list[Outgoing] = []
         fresh: list[int] = []
         for channel, product in wishes:
@@ -114,7 +112,7 @@ class CoinbaseSession(QuietSession):
                 self.want(_MATCHES, market.index)
             else:
                 self.drop(_MATCHES, market.index)
-        anchors = [self._front.last_match(index, now_us) for index in fresh]
+        anchors = [self._front.last_match(index) for index in fresh]
         return [*dict.fromkeys(errors), self._state(), *(each for each in anchors if each)]
 
     def _state(self) -> str:
@@ -147,9 +145,9 @@ class CoinbaseFront:
         """One match a frame."""
         return [(fill.market, self._match("match", fill).encode(), 1) for fill in fills]
 
-    def last_match(self, market: int, now_us: int) -> str | None:
+    def last_match(self, market: int) -> str | None:
         """Return the newest trade as the anchor of a subscription."""
-        last = self.world.histories[market].last(now_us)
+        last = self.world.histories[market].last()
         return None if last is None else self._match("last_match", last)
 
     def heartbeat(self, market: int, now_us: int) -> str:

@@ -19,6 +19,7 @@ from market_ingestor.simulator.tape import Fill, Tape
 _STEP_MIN_S: Final = 0.005  # trades come at most 200 times a second, in chunks when there are more
 _STEP_MAX_S: Final = 0.25
 _CATCH_UP_S: Final = 0.5  # after a pause of the process, make up for this much and no more
+_CLOCK_SLACK_S: Final = 60  # clocks are not set back by more than this
 _REPLAY_CHUNK: Final = 64  # frames between two looks at the subscriber's buffer
 _SAVE_S: Final = 0.2  # positions are written at most this often while a tape runs
 
@@ -61,9 +62,7 @@ class TapeFeed:
 
     async def run(self) -> None:
         """Trade until cancelled."""
-        # Never before what an earlier run sent, should the clock have been set back.
-        newest = [history.last() for history in self._hub.world.histories]
-        last_us = max([now_us(), *(fill.time_us for fill in newest if fill is not None)])
+        last_us = self._resume_us()
         due = 0.0
         while True:
             step_s = 1 / self.rate if self.rate > 0 else _STEP_MAX_S
@@ -81,6 +80,17 @@ class TapeFeed:
         self._hub.record(self.router.abandon(), ())
         if self._journal is not None:
             self._journal.close()
+
+    def _resume_us(self) -> int:
+        """Return when trading goes on: not before an earlier run, should the clock be set back.
+
+        Times far ahead come from a fault that set the clock off and are no reason to wait.
+        """
+        at_us = now_us()
+        newest = (history.last() for history in self._hub.world.histories)
+        times = (fill.time_us for fill in newest if fill is not None)
+        near = (time_us for time_us in times if time_us < at_us + _CLOCK_SLACK_S * US_PER_S)
+        return max([at_us, *near])
 
     def _take(self, count: int, from_us: int, until_us: int) -> list[Fill]:
         skew = self._hub.windows.active("skew", self._hub.elapsed_s())

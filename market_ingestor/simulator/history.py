@@ -6,6 +6,7 @@ trades cost 32 MB. Pure: no clock, no venue's spelling.
 
 from array import array
 from bisect import bisect_left, bisect_right
+from heapq import nsmallest
 from typing import Final
 
 import msgspec
@@ -52,6 +53,7 @@ class History:
         self._prices = array("q")
         self._amounts = array("q")  # negative: the taker sold
         self._times = array("q")
+        self._is_sorted = True  # by time; a fault that sets clocks off can break it
         self._removed: set[int] = set()
         self._minutes: dict[int, Candle] = {}
         self._folded_id = -1
@@ -71,6 +73,8 @@ class History:
 
     def append(self, fill: Fill) -> None:
         """Add a trade whose id is above all before it."""
+        if self._times and fill.time_us < self._times[-1]:
+            self._is_sorted = False
         self._ids.append(fill.id)
         self._prices.append(fill.price)
         self._amounts.append(fill.amount if fill.is_buy else -fill.amount)
@@ -105,8 +109,13 @@ class History:
         return self._forward(bisect_left(self._ids, trade_id), self._end(until_us), limit)
 
     def since(self, time_us: int, limit: int, until_us: int | None = None) -> list[Fill]:
-        """Return the oldest ``limit`` trades later than ``time_us``, ascending."""
-        return self._forward(bisect_right(self._times, time_us), self._end(until_us), limit)
+        """Return the oldest ``limit`` trades later than ``time_us``, ascending by time."""
+        end = self._end(until_us)
+        if self._is_sorted:
+            return self._forward(bisect_right(self._times, time_us), end, limit)
+        later = (at for at in range(end) if self._times[at] > time_us)
+        kept = (at for at in later if self._ids[at] not in self._removed)
+        return [self._fill(at) for at in nsmallest(limit, kept, key=lambda at: self._times[at])]
 
     def candles(self, length_ms: int, *, is_flat: bool, until_ms: int) -> list[Candle]:
         """Return every remembered candle of a length, ascending, the open one included.
@@ -126,7 +135,14 @@ class History:
         return _filled(rows, length_ms, until_ms) if is_flat else rows
 
     def _end(self, until_us: int | None) -> int:
-        return len(self._ids) if until_us is None else bisect_right(self._times, until_us)
+        if until_us is None:
+            return len(self._ids)
+        if self._is_sorted:
+            return bisect_right(self._times, until_us)
+        end = len(self._ids)
+        while end and self._times[end - 1] > until_us:
+            end -= 1
+        return end
 
     def _forward(self, start: int, end: int, limit: int) -> list[Fill]:
         page: list[Fill] = []

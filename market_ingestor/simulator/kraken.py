@@ -127,7 +127,7 @@ class KrakenSession(QuietSession):
         self.want(_TRADE, market.index)
         result = {"channel": _TRADE, "snapshot": has_snapshot, "symbol": symbol}
         ack = self._outcome("subscribe", identity, now_us, result=result)
-        return [ack, self._front.snapshot(market, now_us)] if has_snapshot else [ack]
+        return [ack, self._front.snapshot(market)] if has_snapshot else [ack]
 
     def _unsubscribe(
         self, symbol: str, identity: object, now_us: int, *, has_snapshot: bool
@@ -201,9 +201,9 @@ class KrakenFront:
             )
         ]
 
-    def snapshot(self, market: Market, now_us: int) -> str:
+    def snapshot(self, market: Market) -> str:
         """Return the newest fifty trades, oldest first."""
-        page = self.world.histories[market.index].newest(_SNAPSHOT, now_us)
+        page = self.world.histories[market.index].newest(_SNAPSHOT)
         return self._frame("snapshot", page)
 
     def instruments(self) -> str:

@@ -41,6 +41,8 @@ _PRICE_LEVELS: Final = 40_000  # made-up prices lie between 1 and 400 with four 
 _KRAKEN_ASSET: Final = {"BTC": "XBT", "DOGE": "XDG"}
 _KRAKEN_CLASSED: Final = frozenset({"BTC", "ETH", "XRP", "LTC"})
 
+_ZEROS: Final = tuple("0" * pad for pad in range(_FULL_PLACES + 1))  # by number of them
+
 
 class Market(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One instrument of one venue; prices and amounts elsewhere are integers in its units.
@@ -79,11 +81,19 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def price_text(self, units: int) -> str:
         """Return a price as the venue writes it."""
-        return _text(units, self.price_places, self.price_pad, is_stripped=self.is_stripped)
+        digits, places = str(units), self.price_places
+        if self.is_stripped or len(digits) <= places:
+            return _text(units, places, self.price_pad, is_stripped=self.is_stripped)
+        return f"{digits[:-places]}.{digits[-places:]}{_ZEROS[self.price_pad]}"
 
     def amount_text(self, units: int) -> str:
         """Return an amount as the venue writes it, always in plain notation."""
-        return _text(units, self.amount_places, self.amount_pad, is_stripped=self.is_stripped)
+        digits, places = str(units), self.amount_places
+        if self.is_stripped or not places:
+            return _text(units, places, self.amount_pad, is_stripped=self.is_stripped)
+        if len(digits) <= places:
+            return f"0.{digits:0>{places}}{_ZEROS[self.amount_pad]}"
+        return f"{digits[:-places]}.{digits[-places:]}{_ZEROS[self.amount_pad]}"
 
     def value_text(self, units: int) -> str:
         """Return a product of a price and an amount, exact, without trailing zeros."""

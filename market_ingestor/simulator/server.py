@@ -148,6 +148,7 @@ class SimulatedVenue:
             self._replay_feed = ReplayFeed(
                 self._hub, self._recording, speed=self._speed, state=self._state
             )
+        self._inject_due()
         try:
             self._server = await self._listen()
         except BaseException:
@@ -363,13 +364,16 @@ class SimulatedVenue:
         """Do what is due by time: heartbeats, cues of faults, planned cuts."""
         while True:
             await asyncio.sleep(_BEAT_S)
-            for fault in self._timetable.due(self._hub.elapsed_s(), self.stats.trades_made):
-                self.inject(fault)
+            self._inject_due()
             at_us = now_us()
             for connection in list(self._hub.connections):
                 if connection.is_open:
                     connection.answer(connection.session.tick(at_us), at_us)
                 self._end_due(connection, at_us)
+
+    def _inject_due(self) -> None:
+        for fault in self._timetable.due(self._hub.elapsed_s(), self.stats.trades_made):
+            self.inject(fault)
 
     def _end_due(self, connection: Connection, at_us: int) -> None:
         if connection.dead_until_us is not None:

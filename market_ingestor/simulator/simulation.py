@@ -125,6 +125,10 @@ async def simulate(
 
 def _faults(path: Path) -> list[Fault]:
     try:
-        return parse(path.read_text())
+        faults = parse(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError("faults", f"{path}: {error}") from error
+    for fault in faults:
+        if fault.venue is not None and fault.venue not in VENUES:
+            raise ConfigError("faults", f"{path}: {fault.venue} is not simulated")
+    return faults

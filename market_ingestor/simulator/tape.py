@@ -6,7 +6,9 @@ between which two instants; the same seed gives the same trades however they are
 """
 
 import random
+from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
+from math import log
 from typing import Final
 
 import msgspec
@@ -58,7 +60,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class _Walk:
     """Price, id and dice of one market."""
 
-    __slots__ = ("high", "low", "market", "next_id", "price", "random", "round_unit", "spread")
+    __slots__ = ("dice", "high", "low", "market", "next_id", "price", "round_unit", "spread")
 
     def __init__(self, market: Market, position: Position | None, first_id: int, seed: str) -> None:
         self.market = market
@@ -69,11 +71,11 @@ class _Walk:
         self.spread = max(market.start_price // _MOVE_SPREAD, 1)
         self.round_unit: int = 10 ** max(len(str(market.typical_amount)) - 1, 0)
         resumed = "" if position is None else f"/{position.last_id}"
-        self.random = random.Random(f"{seed}/{market.native}{resumed}")
+        self.dice = random.Random(f"{seed}/{market.native}{resumed}").random
 
     def move(self) -> None:
         """Let the market drift between two orders."""
-        dice = self.random.random
+        dice = self.dice
         if dice() < _MOVE_CHANCE:
             start = self.market.start_price
             up_chance = 0.5 + _REVERSION * (start - self.price) / start
@@ -86,13 +88,13 @@ class _Walk:
 
     def amount(self) -> int:
         """Draw the size of one fill, in amount units, at least 1."""
-        dice = self.random.random
+        dice = self.dice
         roll = dice()
         if roll < _DUST_CHANCE:
             return 1
         if roll < _ROUND_CHANCE:
             return self.round_unit * (1 + int(dice() * 5))
-        return 1 + int(self.random.expovariate(1.0) * self.market.typical_amount)
+        return 1 + int(-log(1.0 - dice()) * self.market.typical_amount)
 
 
 class Tape:
@@ -129,7 +131,6 @@ class Tape:
             total := total + (_RANK_SCALE / (_RANK_SCALE + rank) if ranked else 1.0)
             for rank in range(len(markets))
         ]
-        self._indexes = range(len(markets))
         self._walk: _Walk | None = None  # the order being filled
         self._is_buy = True
 
@@ -156,7 +157,7 @@ class Tape:
             if walk is None:
                 walk = self._next_order(stopped)
                 time_us = 0
-            elif walk.random.random() < _STEP_CHANCE:
+            elif walk.dice() < _STEP_CHANCE:
                 walk.step(1 if self._is_buy else -1)
             if not time_us:
                 time_us = from_us + span_us * done // count
@@ -165,18 +166,18 @@ class Tape:
             trade_id = walk.next_id
             walk.next_id = trade_id + 1
             fills.append(Fill(number, trade_id, walk.price, walk.amount(), self._is_buy, time_us))
-            if walk.random.random() >= _SWEEP_CHANCE:
+            if walk.dice() >= _SWEEP_CHANCE:
                 walk = None
         self._walk = walk
         return fills
 
     def _next_order(self, stopped: Collection[int]) -> _Walk:
-        picks = self._picks
+        picks, total = self._picks, self._weights[-1]
         while True:
-            (index,) = picks.choices(self._indexes, cum_weights=self._weights)
+            index = bisect(self._weights, picks.random() * total, 0, len(self._weights) - 1)
             if index not in stopped:
                 break
         walk = self._walks[index]
         walk.move()
-        self._is_buy = walk.random.random() < 0.5  # noqa: PLR2004 - a fair coin
+        self._is_buy = walk.dice() < 0.5  # noqa: PLR2004 - a fair coin
         return walk

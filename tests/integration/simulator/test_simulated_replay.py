@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from websockets.asyncio.client import connect
 
-from market_ingestor.simulator import SimulatedVenue
+from market_ingestor.simulator import Fault, SimulatedVenue
 from tests.integration.simulator.conftest import Client, subscribed, until
 
 pytestmark = pytest.mark.anyio
@@ -143,6 +143,36 @@ async def test_at_full_speed_a_tape_waits_for_a_socket(two_tapes: Path) -> None:
             await client.trades(1)
         async with subscribed(venue, ["BTCUSDT", "ETHUSDT"]) as client:
             assert (await client.trades(1_000, "ETHUSDT"))[-1] == ("ETHUSDT", 1_000)
+
+
+async def test_a_recording_can_have_faults_too(two_tapes: Path, http: httpx2.AsyncClient) -> None:
+    faults = [
+        Fault(fault="gap", count=3, symbol="BTCUSDT"),
+        Fault(fault="duplicate", count=2, symbol="ETHUSDT"),
+    ]
+    venue = SimulatedVenue("binance", frames=two_tapes, faults=faults)
+    async with venue, subscribed(venue) as client:
+        await client.message()
+        frames = [msgspec.json.decode(frame)["data"] for frame in await read_all(client)]
+        missing = set(range(1, 1_001)) - {each["t"] for each in frames if each["s"] == "BTCUSDT"}
+        assert len(missing) == 3
+        assert sum(each["s"] == "ETHUSDT" for each in frames) == 1_002
+        assert missing < set(await ids(http, venue, "BTCUSDT"))
+
+
+async def test_a_cut_replay_goes_on_and_rest_has_what_was_lost(
+    two_tapes: Path, http: httpx2.AsyncClient
+) -> None:
+    venue = SimulatedVenue("binance", frames=two_tapes, speed=1.0)
+    async with venue, subscribed(venue, ["BTCUSDT"]) as client:
+        before = [trade_id for _, trade_id in await client.trades(50)]
+        venue.inject(Fault(fault="abort"))
+        await client.closed()
+        async with subscribed(venue, ["BTCUSDT"]) as again:
+            after = [trade_id for _, trade_id in await again.trades(50)]
+        assert after == list(range(after[0], after[0] + 50))
+        assert after[0] > before[-1]
+        assert set(range(1, after[-1] + 1)) <= set(await ids(http, venue, "BTCUSDT"))
 
 
 async def test_raw_sockets_get_the_unwrapped_frames(two_tapes: Path) -> None:

@@ -1,6 +1,7 @@
 """Simulated venues over real sockets: streams, REST, restarts, the record of the truth."""
 
 import asyncio
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from market_ingestor.simulator import (
     simulate,
 )
 from market_ingestor.simulator.truth import TruthLog
-from tests.integration.simulator.conftest import subscribed, until
+from tests.integration.simulator.conftest import PATHS, Client, request, subscribed, until
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +72,38 @@ async def test_ids_and_rest_history_go_on_after_a_restart(name: str, tmp_path: P
         assert [fill.id for fill in page] == list(range(end - 5, end + 6))
         times = [fill.time_us for fill in page]
         assert times == sorted(times)
+
+
+async def test_a_killed_simulator_never_repeats_an_id_and_still_has_what_it_sent(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "simulator.py"
+    script.write_text(
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from market_ingestor.simulator import SimulateOptions, simulate\n"
+        "options = SimulateOptions(venues=('okx',), symbols=('BTCUSDT',), rate=5000,\n"
+        "    state=Path(sys.argv[1]))\n"
+        "asyncio.run(simulate(options, lambda all: print(all.venues['okx'].ws_url, flush=True)))\n"
+    )
+    seen: list[int] = []
+    for _ in range(3):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), str(tmp_path / "state"), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        url = (await process.stdout.readline()).decode().strip()
+        async with connect(url + PATHS["okx"], close_timeout=1) as socket:
+            client = Client("okx", socket)
+            await socket.send(msgspec.json.encode(request("okx", ["BTC-USDT"])).decode())
+            seen += [trade_id for _, trade_id in await client.trades(300)]
+            process.kill()
+            await process.wait()
+    assert len(set(seen)) == len(seen)
+    async with SimulatedVenue("okx", ["BTCUSDT"], rate=0, state=tmp_path / "state") as venue:
+        kept = [fill.id for fill in venue.world.histories[0].starting(0, 1_000_000)]
+    assert kept == list(range(kept[0], kept[-1] + 1))
+    assert set(seen) <= set(kept)
 
 
 async def test_without_a_folder_ids_never_come_back() -> None:
@@ -231,6 +264,7 @@ async def test_simulate_runs_until_cancelled() -> None:
         (SimulateOptions(venues=("nasdaq",)), "nasdaq is not simulated"),
         (SimulateOptions(symbols=("FOOBAR",)), "FOOBAR"),
         (SimulateOptions(faults=Path("/missing")), "faults"),
+        (SimulateOptions(faults=Path(__file__)), "faults"),
         (SimulateOptions(frames={"binance": Path("/missing")}), "frames"),
     ],
 )

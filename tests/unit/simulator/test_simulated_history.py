@@ -47,6 +47,15 @@ def test_removed_trades_are_skipped_but_pages_stay_full(history: History) -> Non
     assert ids(history.newest(3)) == [97, 98, 100]
 
 
+def test_times_that_run_back_hide_nothing_from_pages_by_time() -> None:
+    history = History(0, keep=100)
+    for number, second in enumerate([1, 2, 3_603, 3_604, 5, 6], start=1):
+        history.append(trade(number, time_us=START_US + second * 1_000_000))
+    assert ids(history.since(START_US + 2_000_000, 10)) == [5, 6, 3, 4]
+    assert ids(history.newest(2)) == [5, 6]
+    assert ids(history.newest(2, START_US + 5_000_000)) == [4, 5]
+
+
 def test_memory_is_bounded_and_candles_survive_the_trim() -> None:
     history = History(0, keep=100)
     for number in range(1, 1_001):
