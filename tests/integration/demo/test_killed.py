@@ -1,0 +1,98 @@
+"""The demo killed without warning: the next one ends what is left of it and loses nothing."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.support.processes import Command, command
+from tests.support.servers import short_folder
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
+
+HOLES = """
+SELECT exchange, symbol, max(trade_id::bigint) - min(trade_id::bigint) + 1 - count(*) AS missing
+FROM market_trades GROUP BY exchange, symbol
+"""
+
+
+async def rows_of(running: Command, folder: Path, at_least: int) -> str:
+    """Wait until the demo has stored so many trades; return its DSN."""
+    endpoints = folder / "endpoints.json"
+    await running.until(endpoints.exists, 60)
+    dsn = str(json.loads(endpoints.read_bytes())["dsn"])
+
+    async def enough() -> bool:
+        try:
+            connection = await asyncpg.connect(dsn)
+        except OSError:
+            return False
+        try:
+            stored = await connection.fetchval("SELECT count(*) FROM market_trades")
+        except asyncpg.UndefinedTableError:
+            return False
+        finally:
+            await connection.close()
+        return bool(stored >= at_least)
+
+    await running.until(enough, 60)
+    return dsn
+
+
+async def fetch(dsn: str, query: str) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(await connection.fetch(query))
+    finally:
+        await connection.close()
+
+
+async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
+    with short_folder() as folder:
+        arguments = ("demo", "--data", str(folder), "--rate", "100")
+        async with command(*arguments, log=tmp_path / "first.log") as first:
+            dsn = await rows_of(first, folder, 1_000)
+            assert os.stat(folder / "endpoints.json").st_mode & 0o777 == 0o600
+            before = {tuple(row) for row in await fetch(dsn, "TABLE market_trades")}
+            first.send(signal.SIGKILL)
+            await first.ended(10)
+        (folder / "endpoints.json").unlink()
+        async with command(*arguments, log=tmp_path / "second.log") as second:
+            dsn = await rows_of(second, folder, len(before) + 1_000)
+            after = {tuple(row) for row in await fetch(dsn, "TABLE market_trades")}
+            assert before <= after
+
+            async def has_no_hole() -> bool:
+                # What was in flight at the kill comes back over REST within moments.
+                return all(not row["missing"] for row in await fetch(dsn, HOLES))
+
+            await second.until(has_no_hole, 30)
+            assert len(await fetch(dsn, HOLES)) >= 5
+            gaps = await fetch(dsn, "SELECT state FROM market_gaps WHERE state <> 'filled'")
+            assert gaps == []
+            second.send(signal.SIGTERM)
+            assert await second.ended(20) == 0, second.output
+
+
+async def test_a_second_demo_on_the_same_folder_names_the_first(tmp_path: Path) -> None:
+    with short_folder() as folder:
+        arguments = ("demo", "--data", str(folder))
+        async with command(*arguments, log=tmp_path / "first.log") as first:
+            await first.until((folder / "endpoints.json").exists, 60)
+            async with command(*arguments, log=tmp_path / "second.log") as second:
+                assert await second.ended(20) == 1
+                assert str(first.process.pid) in second.output
+            first.send(signal.SIGTERM)
+            assert await first.ended(20) == 0, first.output
+
+
+async def test_a_demo_ends_by_itself_after_its_duration(tmp_path: Path) -> None:
+    with short_folder() as folder:
+        arguments = ("demo", "--data", str(folder), "--duration", "3")
+        async with command(*arguments, log=tmp_path / "demo.log") as running:
+            assert await running.ended(60) == 0, running.output
+            assert "trades/s" in running.output

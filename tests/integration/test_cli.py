@@ -1,0 +1,70 @@
+"""The command line: what ends with which exit status, and what it says."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from market_ingestor.cli import main
+from tests.support.processes import command
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "database.dsn: is missing"),
+        ('[database]\ndsn = "x"\n[save]\nbatch_sise = 1\n', "save.batch_sise: is not a known key"),
+        ('[database]\ndsn = "x"\n[save]\nbatch_size = "many"\n', "save.batch_size"),
+        ("[[", "is not TOML"),
+    ],
+)
+async def test_a_wrong_setting_ends_with_2_and_its_name(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    for name in ("run", "check", "config", "verify", "migrate"):
+        async with command(name, "--config", str(config), log=tmp_path / "log") as running:
+            assert await running.ended(30) == 2
+            assert says in running.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "cook"),
+        ("run", "--shard", "3/2"),
+        ("demo", "--frames", "binance"),
+        ("nonsense",),
+        ("run", "--config", "/nowhere/config.toml"),
+    ],
+)
+async def test_bad_usage_ends_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    env = {"MARKET_INGESTOR_DATABASE__DSN": "postgresql://127.0.0.1:1/x"}
+    async with command(*arguments, log=tmp_path / "log", env=env) as running:
+        assert await running.ended(30) == 2, running.output
+
+
+def test_settings_are_shown_with_their_source_and_without_secrets(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[database]\ndsn = "postgresql://u:hidden@h/d"\n[save]\nbatch_size = 7\n')
+    shown = CliRunner().invoke(main, ["config", "--config", str(config)])
+    assert shown.exit_code == 0
+    assert f"save.batch_size = 7  # {config}" in shown.output
+    assert "save.batch_size_max = 5000  # default" in shown.output
+    assert "hidden" not in shown.output
+
+
+async def test_check_names_what_cannot_be_reached(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[nats]\nservers = ["nats://127.0.0.1:1"]\n'
+        '[database]\ndsn = "postgresql://127.0.0.1:1/x"\n'
+        '[exchanges.binance]\nrest_url = "http://127.0.0.1:1"\n'
+    )
+    async with command("check", "--config", str(config), log=tmp_path / "log") as running:
+        assert await running.ended(60) == 1
+        for name in ("nats:", "database:", "exchanges.binance:"):
+            assert name in running.output
