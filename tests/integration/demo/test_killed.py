@@ -1,7 +1,6 @@
 """The demo killed without warning: the next one ends what is left of it and loses nothing."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
         arguments = ("demo", "--data", str(folder), "--rate", "100")
         async with command(*arguments, log=tmp_path / "first.log") as first:
             dsn = await rows_of(first, folder, 1_000)
-            assert os.stat(folder / "endpoints.json").st_mode & 0o777 == 0o600
+            assert (folder / "endpoints.json").stat().st_mode & 0o777 == 0o600
             before = {tuple(row) for row in await fetch(dsn, "TABLE market_trades")}
             first.send(signal.SIGKILL)
             await first.ended(10)
