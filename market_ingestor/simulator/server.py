@@ -25,10 +25,11 @@ from market_ingestor.simulator import http
 from market_ingestor.simulator.binance import BinanceFront
 from market_ingestor.simulator.bybit import BybitFront
 from market_ingestor.simulator.coinbase import CoinbaseFront
-from market_ingestor.simulator.connection import Connection, frame
+from market_ingestor.simulator.connection import Connection
 from market_ingestor.simulator.faults import Fault, Timetable
 from market_ingestor.simulator.feeds import ReplayFeed, TapeFeed
 from market_ingestor.simulator.hub import Hub, Stats, now_us
+from market_ingestor.simulator.injector import Injector
 from market_ingestor.simulator.kraken import KrakenFront
 from market_ingestor.simulator.markets import Market, build, default_symbols
 from market_ingestor.simulator.okx import OkxFront
@@ -148,6 +149,7 @@ class SimulatedVenue:
             self._replay_feed = ReplayFeed(
                 self._hub, self._recording, speed=self._speed, state=self._state
             )
+        self._injector = Injector(self._hub, self._tape_feed, self._replay_feed, self._made)
         self._inject_due()
         try:
             self._server = await self._listen()
@@ -235,10 +237,7 @@ class SimulatedVenue:
         market = None if fault.symbol is None else self.world.by_symbol(fault.symbol)
         if fault.symbol is not None and market is None:
             raise ValueError(f"{self.name} has no symbol {fault.symbol}")
-        self.stats.faults += 1
-        told = {**msgspec.to_builtins(fault), "last_ids": self._last_ids(fault)}
-        self._hub.note(fault.fault, told)
-        self._carry_out(fault, market)
+        self._injector.inject(fault, None if market is None else market.index)
 
     async def _listen(self) -> Server:
         return await serve(
@@ -404,86 +403,6 @@ class SimulatedVenue:
             if is_known and fault.venue in {None, self.name}:
                 mine.append(fault)
         return mine
-
-    def _carry_out(self, fault: Fault, market: Market | None) -> None:
-        index = None if market is None else market.index
-        match fault.fault:
-            case "delist" | "relist" | "stop" | "start":
-                self._switch_market(fault, index)
-            case "skew" | "hold" | "refuse" | "slow_handshake" | "deaf" | "max_life":
-                self._hub.windows.begin(fault, index, self._hub.elapsed_s())
-            case "rest_error" | "rest_slow" | "rest_delay":
-                self._hub.windows.begin(fault, None, self._hub.elapsed_s())
-            case "gap" | "duplicate" | "reorder" | "absurd":
-                self._spoil_trades(fault, index)
-            case _:
-                for connection in self._chosen(fault):
-                    self._hurt(connection, fault)
-
-    def _chosen(self, fault: Fault) -> list[Connection]:
-        is_open = [each for each in self._hub.connections if each.is_open]
-        return is_open[:1] if fault.sockets == "one" else is_open
-
-    def _hurt(self, connection: Connection, fault: Fault) -> None:
-        at_us = now_us()
-        until_us = at_us + int(fault.duration_s * US_PER_S)
-        match fault.fault:
-            case "cut":
-                connection.end(Close(fault.code))
-                self._end_due(connection, at_us)
-            case "abort":
-                connection.abort()
-            case "half_open":
-                connection.go_silent(until_us)
-            case "stall":
-                connection.stalled_until_us = until_us
-            case "garbage":
-                connection.write_garbage(at_us)
-            case "truncated":
-                text = self.front.unknown_message(at_us).encode()
-                connection.write(frame(text[: len(text) // 2]), at_us)
-            case "unknown":
-                text = self.front.unknown_message(at_us).encode()
-                connection.write(frame(text), at_us)
-            case _:
-                warning, lead_s = connection.session.notice(at_us)
-                if warning is not None:
-                    connection.write(frame(warning.encode()), at_us)
-                lead_s = lead_s if fault.delay_s is None else fault.delay_s
-                connection.cut_at_us = at_us + int(lead_s * US_PER_S)
-
-    def _spoil_trades(self, fault: Fault, market: int | None) -> None:
-        if fault.fault == "gap" and fault.sockets == "one":
-            chosen = self._chosen(fault)
-            if len(self._hub.connections) > 1 and chosen:  # others get them: not a gap of the venue
-                chosen[0].skips[market] = fault.count
-                return
-        is_recorded = market is not None and market >= self._made
-        if self._tape_feed is not None and not is_recorded:
-            self._tape_feed.router.add(fault, market)
-        if self._replay_feed is not None and (market is None or is_recorded):
-            self._replay_feed.router.add(fault, market)
-
-    def _switch_market(self, fault: Fault, market: int | None) -> None:
-        chosen = range(len(self.world.markets)) if market is None else [market]
-        stopped = set() if self._tape_feed is None else self._tape_feed.stopped
-        for index in chosen:
-            if fault.fault in {"delist", "stop"}:
-                stopped.add(index)
-            else:
-                stopped.discard(index)
-            if fault.fault == "delist":
-                self.world.delisted.add(index)
-            elif fault.fault == "relist":
-                self.world.delisted.discard(index)
-
-    def _last_ids(self, fault: Fault) -> dict[str, str]:
-        """Return the newest id per symbol, for faults that may lose what is in flight."""
-        if fault.fault not in {"cut", "abort", "half_open"}:
-            return {}
-        histories = self.world.histories
-        newest = ((each.symbol, histories[each.index].last_id) for each in self.world.markets)
-        return {symbol: str(last) for symbol, last in newest if last is not None}
 
     # -- control ----------------------------------------------------------------------------------
 
