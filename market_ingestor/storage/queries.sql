@@ -239,3 +239,251 @@ ON CONFLICT (exchange, symbol) DO UPDATE SET
     venue_symbol = excluded.venue_symbol, base = excluded.base, quote = excluded.quote,
     price_step = excluded.price_step, amount_step = excluded.amount_step,
     volume_kind = excluded.volume_kind, state = excluded.state, updated_at = excluded.updated_at
+
+-- name: window_trades
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): trades in the venue's order.
+SELECT trade_id, time, price, amount, side
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+ORDER BY length(trade_id), trade_id
+
+-- name: window_klines
+-- $1 exchange, $2 symbol, $3 period, $4 from, $5 to (exclusive), $6 limit: oldest first. Numbers
+-- leave as plain text without trailing zeros, the one spelling of each.
+SELECT exchange, symbol, period, open_time,
+    trim_scale(open)::text AS open, trim_scale(high)::text AS high,
+    trim_scale(low)::text AS low, trim_scale(close)::text AS close,
+    trim_scale(volume)::text AS volume, trim_scale(quote_volume)::text AS quote_volume,
+    trim_scale(buy_volume)::text AS buy_volume,
+    trim_scale(buy_quote_volume)::text AS buy_quote_volume,
+    trade_count, first_trade_id, last_trade_id, complete, revision, reason, updated_at
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period = $3 AND open_time >= $4 AND open_time < $5
+ORDER BY open_time
+LIMIT $6
+
+-- name: window_klines_newest
+-- As window_klines, newest first.
+SELECT exchange, symbol, period, open_time,
+    trim_scale(open)::text AS open, trim_scale(high)::text AS high,
+    trim_scale(low)::text AS low, trim_scale(close)::text AS close,
+    trim_scale(volume)::text AS volume, trim_scale(quote_volume)::text AS quote_volume,
+    trim_scale(buy_volume)::text AS buy_volume,
+    trim_scale(buy_quote_volume)::text AS buy_quote_volume,
+    trade_count, first_trade_id, last_trade_id, complete, revision, reason, updated_at
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period = $3 AND open_time >= $4 AND open_time < $5
+ORDER BY open_time DESC
+LIMIT $6
+
+-- name: kline_revisions
+-- $1 exchange, $2 symbol, $3 period, $4 open time: every version, first to last.
+SELECT exchange, symbol, period, open_time,
+    trim_scale(open)::text AS open, trim_scale(high)::text AS high,
+    trim_scale(low)::text AS low, trim_scale(close)::text AS close,
+    trim_scale(volume)::text AS volume, trim_scale(quote_volume)::text AS quote_volume,
+    trim_scale(buy_volume)::text AS buy_volume,
+    trim_scale(buy_quote_volume)::text AS buy_quote_volume,
+    trade_count, first_trade_id, last_trade_id, complete, revision, reason, updated_at
+FROM market_kline_revisions
+WHERE exchange = $1 AND symbol = $2 AND period = $3 AND open_time = $4
+ORDER BY revision
+
+-- name: deciding_trades
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): the trades that decide open, high, low and
+-- close. Of several at the highest or lowest price the first counts.
+WITH ranked AS (
+    SELECT exchange, symbol, trade_id, time, price, amount, side, received_at,
+        row_number() OVER (ORDER BY length(trade_id), trade_id) AS first,
+        row_number() OVER (ORDER BY length(trade_id) DESC, trade_id DESC) AS last,
+        row_number() OVER (ORDER BY price DESC, length(trade_id), trade_id) AS highest,
+        row_number() OVER (ORDER BY price, length(trade_id), trade_id) AS lowest
+    FROM market_trades
+    WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+)
+SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
+    received_at, first = 1 AS is_open, highest = 1 AS is_high, lowest = 1 AS is_low,
+    last = 1 AS is_close
+FROM ranked
+WHERE first = 1 OR highest = 1 OR lowest = 1 OR last = 1
+ORDER BY first
+
+-- name: trades_page
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive), $5-$7 the last row of the page before (its
+-- time, length of id and id; a time in the far future for the first page), $8 limit: newest first.
+SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
+    received_at
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4 AND time <= $5
+    AND (time, length(trade_id), trade_id) < ($5, $6, $7)
+ORDER BY time DESC, length(trade_id) DESC, trade_id DESC
+LIMIT $8
+
+-- name: trades_page_any
+-- As trades_page over several exchanges: $1 is an array, $9 the exchange of the last row before.
+SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
+    received_at
+FROM market_trades
+WHERE exchange = ANY ($1::text[]) AND symbol = $2 AND time >= $3 AND time < $4 AND time <= $5
+    AND (time, length(trade_id), trade_id, exchange) < ($5, $6, $7, $9::text)
+ORDER BY time DESC, length(trade_id) DESC, trade_id DESC, exchange DESC
+LIMIT $8
+
+-- name: trade_aggregate
+-- $1 exchange, $2 symbol, $3 after (exclusive), $4 to (inclusive).
+SELECT count(*) AS trade_count, trim_scale(sum(amount))::text AS volume,
+    trim_scale(sum(price * amount))::text AS quote_volume,
+    trim_scale(min(price))::text AS low, trim_scale(max(price))::text AS high
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4
+
+-- name: gaps
+-- $1 exchange or null, $2 symbol or null, $3 from, $4 to (exclusive), $5 state or null, $6 limit:
+-- gaps that touch the range, newest first. One without times counts by when it was noticed.
+SELECT exchange, symbol, detected_at, after_id, before_id, from_time, to_time, missing, state,
+    filled_at
+FROM market_gaps
+WHERE ($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)
+    AND ($5::text IS NULL OR state = $5)
+    AND coalesce(to_time, from_time, detected_at) >= $3
+    AND coalesce(from_time, to_time, detected_at) < $4
+ORDER BY detected_at DESC, exchange, symbol, after_id, before_id
+LIMIT $6
+
+-- name: symbols
+-- Everything ever seen.
+SELECT exchange, symbol, venue_symbol, base, quote, trim_scale(price_step)::text AS price_step,
+    trim_scale(amount_step)::text AS amount_step, volume_kind, trade_count, first_trade_at,
+    last_trade_at, state, updated_at
+FROM market_symbols
+ORDER BY exchange, symbol
+
+-- name: verify_instruments
+-- $1 exchange or null, $2 symbol or null: what has trades or candles. Jumps from one instrument to
+-- the next along the indexes instead of reading every row.
+WITH RECURSIVE traded AS (
+    (SELECT exchange, symbol FROM market_trades ORDER BY exchange, symbol LIMIT 1)
+    UNION ALL
+    SELECT following.exchange, following.symbol
+    FROM traded
+    CROSS JOIN LATERAL (
+        SELECT t.exchange, t.symbol
+        FROM market_trades AS t
+        WHERE (t.exchange, t.symbol) > (traded.exchange, traded.symbol)
+        ORDER BY t.exchange, t.symbol
+        LIMIT 1
+    ) AS following
+)
+SELECT exchange, symbol
+FROM (
+    SELECT exchange, symbol FROM traded
+    UNION
+    SELECT exchange, symbol FROM market_klines
+) AS instruments
+WHERE ($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)
+ORDER BY exchange, symbol
+
+-- name: verify_first
+-- $1 exchange, $2 symbol: the oldest time there is something to compare.
+SELECT least(
+    (SELECT min(time) FROM market_trades WHERE exchange = $1 AND symbol = $2),
+    (SELECT min(open_time) FROM market_klines WHERE exchange = $1 AND symbol = $2)
+)
+
+-- name: verify_candles
+-- $1 exchange, $2 symbol, $3 from and $4 to (exclusive), both Mondays 00:00 UTC; $5 names and $6
+-- lengths of periods; windows must open at $7 or later and end at $8 or earlier. Folds the trades
+-- once to minutes and those to every period; returns how many candles were compared with
+-- market_klines and those that differ. A flat candle over no trades is none of them.
+--
+-- The first and the last trade are found in one pass: a letter for the length, the id and the
+-- price make a text that sorts by length and id. All windows fit into weeks that start on Monday.
+WITH minutes AS (
+    SELECT date_bin('1 minute', time, timestamptz '1970-01-05 00:00:00+00') AS minute,
+        min((chr(64 + length(trade_id)) || trade_id || ' ' || price) COLLATE "C") AS first,
+        max((chr(64 + length(trade_id)) || trade_id || ' ' || price) COLLATE "C") AS last,
+        max(price) AS high, min(price) AS low,
+        sum(amount) AS volume, sum(price * amount) AS quote_volume,
+        coalesce(sum(amount) FILTER (WHERE side = 'buy'), 0) AS buy_volume,
+        coalesce(sum(price * amount) FILTER (WHERE side = 'buy'), 0) AS buy_quote_volume,
+        count(*) AS trade_count
+    FROM market_trades
+    WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+    GROUP BY 1
+),
+folded AS (
+    SELECT period, opened AS open_time, min(first) AS first, max(last) AS last,
+        max(high) AS high, min(low) AS low, sum(volume) AS volume,
+        sum(quote_volume) AS quote_volume, sum(buy_volume) AS buy_volume,
+        sum(buy_quote_volume) AS buy_quote_volume, sum(trade_count)::bigint AS trade_count
+    FROM minutes
+    CROSS JOIN unnest($5::text[], $6::interval[]) AS periods(period, length)
+    CROSS JOIN LATERAL (
+        SELECT date_bin(length, minute, timestamptz '1970-01-05 00:00:00+00') AS opened
+    ) AS windows
+    WHERE opened >= $7 AND opened + length <= $8
+    GROUP BY period, opened
+),
+expected AS (
+    SELECT period, open_time,
+        split_part(first, ' ', 2)::numeric AS open, high, low,
+        split_part(last, ' ', 2)::numeric AS close,
+        volume, quote_volume, buy_volume, buy_quote_volume, trade_count,
+        substr(split_part(first, ' ', 1), 2) AS first_trade_id,
+        substr(split_part(last, ' ', 1), 2) AS last_trade_id
+    FROM folded
+),
+actual AS (
+    SELECT k.period, open_time, open, high, low, close, volume, quote_volume, buy_volume,
+        buy_quote_volume, trade_count, first_trade_id, last_trade_id
+    FROM market_klines AS k
+    JOIN unnest($5::text[], $6::interval[]) AS periods(period, length) ON periods.period = k.period
+    WHERE exchange = $1 AND symbol = $2 AND open_time >= $3 AND open_time < $4
+        AND open_time >= $7 AND open_time + length <= $8
+),
+compared AS (
+    SELECT period, open_time, e.period IS NOT NULL AS has_trades,
+        a.period IS NOT NULL AS has_candle, coalesce(a.trade_count, 0) AS claimed,
+        array_remove(ARRAY[
+            CASE WHEN a.open <> e.open THEN 'open' END,
+            CASE WHEN a.high <> e.high THEN 'high' END,
+            CASE WHEN a.low <> e.low THEN 'low' END,
+            CASE WHEN a.close <> e.close THEN 'close' END,
+            CASE WHEN a.volume <> e.volume THEN 'volume' END,
+            CASE WHEN a.quote_volume <> e.quote_volume THEN 'quote_volume' END,
+            CASE WHEN a.buy_volume <> e.buy_volume THEN 'buy_volume' END,
+            CASE WHEN a.buy_quote_volume <> e.buy_quote_volume THEN 'buy_quote_volume' END,
+            CASE WHEN a.trade_count <> e.trade_count THEN 'trade_count' END,
+            CASE WHEN a.first_trade_id IS DISTINCT FROM e.first_trade_id THEN 'first_trade_id' END,
+            CASE WHEN a.last_trade_id IS DISTINCT FROM e.last_trade_id THEN 'last_trade_id' END
+        ], NULL) AS fields,
+        to_jsonb(e) AS expected, to_jsonb(a) AS actual
+    FROM expected AS e
+    FULL JOIN actual AS a USING (period, open_time)
+)
+SELECT count(*) AS compared,
+    coalesce(jsonb_agg(jsonb_build_object(
+        'period', period, 'open_time', extract(epoch FROM open_time)::bigint * 1000,
+        'fields', CASE WHEN has_trades AND has_candle THEN to_jsonb(fields) ELSE '[]' END,
+        'expected', expected, 'actual', actual
+    ) ORDER BY open_time, period) FILTER (WHERE
+        CASE WHEN has_trades AND has_candle THEN fields <> '{}' ELSE has_trades OR claimed > 0 END
+    ), '[]')::text AS differences
+FROM compared
+
+-- name: stored_ids
+-- $1 exchanges, $2 symbols, $3 ids, $4 times in microseconds: which of them are not stored within
+-- an hour of their time.
+SELECT wanted.exchange, wanted.symbol, wanted.trade_id
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+    AS wanted(exchange, symbol, trade_id, time_us)
+LEFT JOIN LATERAL (
+    SELECT t.time
+    FROM market_trades AS t
+    WHERE t.exchange = wanted.exchange AND t.symbol = wanted.symbol
+        AND t.trade_id = wanted.trade_id
+        AND t.time >= timestamptz 'epoch' + (wanted.time_us - 3600000000) * interval '1 microsecond'
+        AND t.time <= timestamptz 'epoch' + (wanted.time_us + 3600000000) * interval '1 microsecond'
+    LIMIT 1
+) AS stored ON true
+WHERE stored.time IS NULL

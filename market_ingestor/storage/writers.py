@@ -5,7 +5,6 @@ retries or dead letters.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import msgspec
@@ -13,9 +12,9 @@ import msgspec
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.rows import GAP_COLUMNS, KLINE_COLUMNS, TRADE_COLUMNS, Row
+from market_ingestor.storage.times import at
 from market_ingestor.storage.timescale import Copy, Database, Statement
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US: Final = 86_400_000_000
 PROBE_US: Final = 3_600_000_000  # how far apart two times of one id may lie; as in queries.sql
 DAYS_KNOWN_MAX: Final = 10_000  # 27 years of days; then they are simply looked up again
@@ -54,11 +53,6 @@ class Writer(Protocol):
             RowRefusedError: One of them is at fault; nothing was written.
             StoreUnavailableError: The database cannot take them now.
         """
-
-
-def at(time_us: int) -> datetime:
-    """Return the instant ``time_us`` microseconds after 1970, exactly."""
-    return EPOCH + timedelta(microseconds=time_us)
 
 
 class Partitions:

@@ -1,0 +1,28 @@
+"""Between integer Unix times and the timestamps of the database, exactly. Pure."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+YEAR_10000_MS: Final = 253_402_300_800_000  # where `datetime` ends; far beyond any trade
+FAR_PAST: Final = EPOCH
+FAR_FUTURE: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def at(time_us: int) -> datetime:
+    """Return the instant ``time_us`` microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
+def at_ms(time_ms: int) -> datetime:
+    """Return the instant ``time_ms`` milliseconds after 1970, kept within 1970 and 9999."""
+    if time_ms >= YEAR_10000_MS:
+        return FAR_FUTURE
+    return EPOCH + timedelta(milliseconds=max(time_ms, 0))
+
+
+def microseconds(instant: datetime) -> int:
+    """Return how many microseconds after 1970 an instant is."""
+    return (instant - EPOCH) // _MICROSECOND

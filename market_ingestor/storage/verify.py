@@ -1,0 +1,214 @@
+"""Recomputes candles from the stored trades and compares. SHELL; the fold itself is SQL.
+
+The proof of invariant 3: after any fault, once settled, the candles equal what SQL computes from
+the trades, for every period. Deliberately shares no code with the processor that made them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import nats.errors
+
+from market_ingestor.bus import subjects
+from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.model.period import PERIOD_MS, WEEK_MS, open_time
+from market_ingestor.storage.queries import QUERIES
+from market_ingestor.storage.times import at_ms, microseconds
+from market_ingestor.storage.timescale import Database
+
+SETTLE_S: Final = 30.0  # beyond lateness: corrections are gathered and both savers catch up
+LATENESS_S: Final = 2.0  # the default of ``klines.lateness_s``
+FLOOR_POLL_S: Final = 0.2
+
+Settle = Callable[[], Awaitable[None]]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A candle that is not the fold of its trades.
+
+    Attributes:
+        open_time: Start of its window, Unix milliseconds.
+        fields: What differs; empty when trades or candle are missing altogether.
+        expected: What the trades say, None when there are none.
+        actual: What is stored, None when no candle is.
+    """
+
+    exchange: str
+    symbol: str
+    period: str
+    open_time: int
+    fields: tuple[str, ...]
+    expected: Mapping[str, str] | None
+    actual: Mapping[str, str] | None
+
+    def __str__(self) -> str:
+        where = f"{self.exchange} {self.symbol} {self.period} {at_ms(self.open_time):%FT%TZ}"
+        if self.actual is None:
+            return f"{where}: no candle over {(self.expected or {}).get('trade_count')} trades"
+        if self.expected is None:
+            return (
+                f"{where}: a candle of {self.actual.get('trade_count')} trades that are not there"
+            )
+        said = (f"{each} {self.actual[each]}, trades say {self.expected[each]}"
+                for each in self.fields)  # fmt: skip
+        return f"{where}: {'; '.join(said)}"
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was compared, and what differs."""
+
+    compared: int
+    differences: Sequence[Difference]
+
+
+class _Raw(msgspec.Struct, frozen=True, gc=False):
+    period: str
+    open_time: int
+    fields: tuple[str, ...]
+    expected: dict[str, msgspec.Raw] | None
+    actual: dict[str, msgspec.Raw] | None
+
+
+_differences: Final = msgspec.json.Decoder(list[_Raw])
+
+
+async def verify(
+    database: Database,
+    *,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    periods: Sequence[str] = tuple(PERIOD_MS),
+    lateness_s: float = LATENESS_S,
+    trade_retention_s: float = 0,
+    now: datetime | None = None,
+    settle: Settle | None = None,
+) -> VerifyReport:
+    """Compare stored candles with stored trades, window by window.
+
+    Only settled windows count: those wholly inside the range, ended longer ago than lateness
+    and half a minute, and inside the retention of trades. What differs is read again once.
+
+    Args:
+        database: With a statement timeout that suits weeks of trades.
+        exchange: All when None, like ``symbol``.
+        from_ms: Windows open at or after this, Unix milliseconds.
+        to_ms: And end at or before this.
+        now: Judges what is settled; the current time by default.
+        settle: Awaited before the second reading; returns when what was on the bus at its call
+            is saved (`floors_passed`).
+
+    Raises:
+        StoreUnavailableError: The database cannot answer.
+    """
+    moment = now or datetime.now(UTC)
+    last_ms = microseconds(moment - timedelta(seconds=lateness_s + SETTLE_S)) // 1000
+    end_ms = last_ms if to_ms is None else min(to_ms, last_ms)
+    start_ms = from_ms or 0
+    if trade_retention_s:
+        start_ms = max(start_ms, microseconds(moment) // 1000 - int(trade_retention_s * 1000))
+    check = _Check(database, periods, start_ms, end_ms)
+    compared = 0
+    differences: list[Difference] = []
+    suspects: list[tuple[str, str, int]] = []
+    for row in await database.fetch(QUERIES["verify_instruments"], exchange, symbol):
+        name = (row["exchange"], row["symbol"])
+        for week in await check.weeks(*name):
+            count, found = await check.week(*name, week)
+            compared += count
+            if found:
+                suspects.append((*name, week))
+    if suspects and settle is not None:
+        await settle()
+    for suspect in suspects:
+        _, found = await check.week(*suspect)
+        differences += found
+    return VerifyReport(compared=compared, differences=differences)
+
+
+class _Check:
+    """One range and set of periods, looked at a week of one instrument at a time."""
+
+    def __init__(
+        self, database: Database, periods: Sequence[str], start_ms: int, end_ms: int
+    ) -> None:
+        self._database = database
+        self._periods = list(periods)
+        self._lengths = [timedelta(milliseconds=PERIOD_MS[each]) for each in periods]
+        self._start_ms = start_ms
+        self._end_ms = end_ms
+
+    async def weeks(self, exchange: str, symbol: str) -> Sequence[int]:
+        """Return the Mondays, Unix milliseconds, of the weeks there is something to compare in."""
+        first: datetime | None = await self._database.value(
+            QUERIES["verify_first"], exchange, symbol
+        )
+        if first is None:
+            return ()
+        begin = max(microseconds(first) // 1000, self._start_ms)
+        return range(open_time(begin, "1w"), self._end_ms, WEEK_MS)
+
+    async def week(self, exchange: str, symbol: str, week: int) -> tuple[int, list[Difference]]:
+        """Return how many candles of a week were compared, and those that differ."""
+        (row,) = await self._database.fetch(
+            QUERIES["verify_candles"],
+            exchange,
+            symbol,
+            at_ms(week),
+            at_ms(week + WEEK_MS),
+            self._periods,
+            self._lengths,
+            at_ms(self._start_ms),
+            at_ms(self._end_ms),
+        )
+        found = [
+            Difference(
+                exchange=exchange,
+                symbol=symbol,
+                period=each.period,
+                open_time=each.open_time,
+                fields=each.fields,
+                expected=_texts(each.expected),
+                actual=_texts(each.actual),
+            )
+            for each in _differences.decode(row["differences"])
+        ]
+        return row["compared"], found
+
+
+def _texts(values: Mapping[str, msgspec.Raw] | None) -> Mapping[str, str] | None:
+    """Return the digits of JSON values as they are; a number type would lose some."""
+    if values is None:
+        return None
+    return {name: bytes(value).decode().strip('"') for name, value in values.items()}
+
+
+def floors_passed(bus: Bus, *, timeout_s: float = 60.0) -> Settle:
+    """Return what waits until the savers are past everything that is on the bus when it is called.
+
+    It gives up quietly after ``timeout_s`` seconds: the comparison then speaks for itself.
+    """
+
+    async def wait() -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                for stream in (subjects.RAW_STREAM, subjects.KLINE_STREAM):
+                    last = (await bus.stream_state(stream)).last_sequence
+                    await _wait_past(bus, stream, last)
+        except (TimeoutError, ApiError, nats.errors.Error):
+            return
+
+    return wait
+
+
+async def _wait_past(bus: Bus, stream: str, sequence: int) -> None:
+    """Return when the savers' ack floor on a stream has reached a sequence."""
+    while True:
+        state = await bus.consumer_state(stream, subjects.SAVE_DURABLE)
+        if state is not None and state.ack_floor >= sequence:
+            return
+        await asyncio.sleep(FLOOR_POLL_S)
