@@ -22,6 +22,7 @@ from market_ingestor.runtime import assembly, commands
 from market_ingestor.runtime.demo import DemoOptions, demo
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW
+from market_ingestor.simulator import VENUES, SimulateOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -183,15 +184,23 @@ def verify(
 
 
 @main.command()
-@click.option("--venue", "venues", multiple=True, help="Default: all five.")
+@click.option("--venue", "venues", multiple=True, type=click.Choice(VENUES), help="Default: all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the first venue.")
 @click.option("--seed", type=int, default=1)
 @click.option("--rate", type=click.FloatRange(min=0), default=50, help="Trades/s per venue.")
-@click.option("--symbols", default="", help="Comma-separated; default: eight pairs a venue.")
+@click.option("--symbols", default="", help="Comma-separated; default: each venue's usual ones.")
 @click.option("--frames", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--speed", type=click.FloatRange(min=0), default=0, help="0: as fast as read.")
 @click.option("--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--record", type=click.Path(path_type=Path, dir_okay=False))
-def simulate(**options: Any) -> None:
+def simulate(*, venues: tuple[str, ...], symbols: str, frames: Path | None, **options: Any) -> None:
     """Run venue simulators alone and print their addresses."""
-    _execute(lambda: commands.simulate_venues(**options))
+    chosen = venues or (("binance",) if frames else VENUES)
+    wanted = tuple(name.strip() for name in symbols.split(",") if name.strip())
+    described = SimulateOptions(
+        venues=chosen,
+        symbols=wanted or None,
+        frames=dict.fromkeys(chosen, frames) if frames else {},
+        **options,
+    )
+    _execute(lambda: commands.simulate_venues(described))

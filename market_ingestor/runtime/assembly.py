@@ -13,21 +13,24 @@ from typing import Final
 import msgspec
 import structlog
 
+from market_ingestor.access import AccessPolicy
 from market_ingestor.api.app import ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.config import NatsSettings, Settings
+from market_ingestor.config import GatewaySettings, NatsSettings, Settings
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.errors import BusError
 from market_ingestor.klines.processor import KlineProcessor
-from market_ingestor.push.gateway import PushGateway
+from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.health import HealthReport, health_app
 from market_ingestor.runtime.role import Role
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import Supervisor
 from market_ingestor.runtime.web import WebServer, listen
+from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.candle_store import DatabaseCandleStore
 from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.saver import CONNECTIONS as SAVE_CONNECTIONS
 from market_ingestor.storage.saver import BatchSaver
 from market_ingestor.storage.timescale import Database
 
@@ -36,6 +39,7 @@ _log = structlog.get_logger(__name__)
 RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
 DUPLICATES_S: Final = 120.0
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
+CONNECTIONS: Final = 4  # of a role that only reads
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 PORTS: Final = {"ingest": 9701, "klines": 9702, "save": 9703, "gateway": 9704, "api": 9705}
 SHARED_PORT: Final = 9700
@@ -123,23 +127,61 @@ class Builder:
                 return IngestRole(bus, settings.exchanges, settings.ingest, shard=self._shard)
             case "klines":
                 store = DatabaseCandleStore(await self._database(name))
-                return KlineProcessor(bus, store, settings.klines)
+                return KlineProcessor(bus, store, settings.klines, owns=self._shard.owns)
             case "save":
-                return BatchSaver(bus, await self._database(name, stages=True), settings.save)
+                return await self._saver(bus)
             case "gateway":
-                return PushGateway(bus, settings.gateway)
+                history = kline_history(await self._database(name))
+                return Gateway(bus, gateway_options(settings.gateway), history=history)
             case "api":
                 return ApiRole(bus, await self._database(name), settings)
             case _:
                 raise ValueError(f"no role {name!r}")
 
-    async def _database(self, name: str, *, stages: bool = False) -> Database:
+    async def _saver(self, bus: Bus) -> BatchSaver:
+        save = self._settings.save
+        database = await self._database("save", connections=SAVE_CONNECTIONS, stages=True)
+        limits = SaveLimits(
+            batch_size=save.batch_size,
+            batch_size_max=save.batch_size_max,
+            flush_interval_s=save.flush_interval_s,
+        )
+        return BatchSaver(
+            bus,
+            database,
+            limits=limits,
+            trade_retention_s=save.trade_retention,
+            kline_retention_s=save.kline_retention,
+        )
+
+    async def _database(
+        self, name: str, *, connections: int = CONNECTIONS, stages: bool = False
+    ) -> Database:
         database = Database(
             self._settings.database.dsn.get_secret_value(),
             name=f"market-ingestor {name}",
+            connections_max=connections,
             stages=stages,
         )
         return await self._stack.enter_async_context(database)
+
+
+def gateway_options(gateway: GatewaySettings) -> GatewayOptions:
+    """Return the push gateway's options as configured."""
+    return GatewayOptions(
+        host=gateway.host,
+        port=gateway.port,
+        tcp_port=gateway.tcp_port,
+        send_buffer=gateway.send_buffer,
+        send_buffer_bytes=gateway.send_buffer_bytes,
+        ring_bytes=gateway.ring_bytes,
+        max_clients=gateway.max_clients,
+        access=AccessPolicy(
+            tokens=tuple(token.get_secret_value() for token in gateway.tokens),
+            origins=gateway.origins,
+            trusted_proxies=gateway.trusted_proxies,
+        ),
+    )
 
 
 @contextlib.asynccontextmanager

@@ -2,10 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -18,8 +15,7 @@ from market_ingestor.config import Loaded, Settings
 from market_ingestor.connectors import registry
 from market_ingestor.errors import BusError, StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated
-from market_ingestor.simulator import SimulatedVenue, TruthLog, load_faults
-from market_ingestor.simulator.markets import VENUES
+from market_ingestor.simulator import SimulateOptions, Simulation
 from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.timescale import Database
 from market_ingestor.storage.verify import verify
@@ -116,7 +112,7 @@ async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
         for name, exchange in settings.exchanges.items():
             if not exchange.enabled or is_simulated(name) != is_test:
                 continue
-            venue = registry.venue(name)
+            venue = registry.venue_for(name)
             if venue is None:
                 found.append((name, "no such venue"))
                 continue
@@ -152,40 +148,13 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
     return EXIT_FAILED if report.differences else 0
 
 
-async def simulate_venues(
-    *,
-    venues: Sequence[str],
-    port: int,
-    seed: int,
-    rate: float,
-    symbols: str,
-    frames: Path | None,
-    speed: float,
-    faults: Path | None,
-    record: Path | None,
-) -> None:
+async def simulate_venues(options: SimulateOptions) -> None:
     """Run simulated venues until SIGINT or SIGTERM and print where they are."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    chosen = list(venues) or (["binance"] if frames else list(VENUES))
-    wanted = [name.strip() for name in symbols.split(",") if name.strip()] or None
-    async with AsyncExitStack() as stack:
-        truth = stack.enter_context(TruthLog(record)) if record is not None else None
-        for offset, name in enumerate(chosen):
-            venue = await stack.enter_async_context(
-                SimulatedVenue(
-                    name,
-                    wanted,
-                    seed=seed,
-                    rate=rate,
-                    frames=frames,
-                    speed=speed,
-                    faults=load_faults(faults) if faults is not None else (),
-                    truth=truth,
-                    port=port + offset if port else 0,
-                )
-            )
+    async with Simulation(options) as simulation:
+        for name, venue in simulation.venues.items():
             click.echo(f"{name} {venue.ws_url} {venue.rest_url}")
         await stop.wait()

@@ -21,8 +21,7 @@ from market_ingestor.runtime.assembly import SHARED_PORT, Links, run_roles
 from market_ingestor.runtime.ports import free_port
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW, Supervisor
-from market_ingestor.simulator import SimulatedVenue, load_faults
-from market_ingestor.simulator.markets import VENUES
+from market_ingestor.simulator import VENUES, SimulatedVenue, SimulateOptions, Simulation
 
 LINE_INTERVAL_S: Final = 1.0
 SECRET_MODE: Final = 0o600
@@ -105,21 +104,18 @@ async def demo(options: DemoOptions) -> None:
 async def _open_venues(
     options: DemoOptions, folder: Path, stack: AsyncExitStack
 ) -> list[SimulatedVenue]:
-    faults = load_faults(options.faults) if options.faults is not None else ()
-    names = options.frames or VENUES
-    return [
-        await stack.enter_async_context(
-            SimulatedVenue(
-                name,
-                seed=options.seed,
-                rate=options.rate,
-                state=folder / "simulator",
-                frames=options.frames.get(name),
-                faults=faults,
-            )
+    """Start the simulated venues; recordings play alone."""
+    simulation = Simulation(
+        SimulateOptions(
+            venues=tuple(options.frames) or VENUES,
+            seed=options.seed,
+            rate=options.rate,
+            frames=dict(options.frames),
+            faults=options.faults,
+            state=folder / "simulator",
         )
-        for name in names
-    ]
+    )
+    return list((await stack.enter_async_context(simulation)).venues.values())
 
 
 def _plan(servers: Embedded, venues: list[SimulatedVenue]) -> tuple[Endpoints, Settings]:
