@@ -163,7 +163,9 @@ class Aggregator:
         self.watermark.trades(facts.feed, facts.received_us, columns.times, columns.ids)
         self.completeness.confirm(self.watermark.newest_us or 0)
         self._reconsider(changes, sequence)
-        return self._advance(sequence)
+        closings = self._advance(sequence)
+        self._bound()
+        return closings
 
     def mark(
         self,
@@ -307,7 +309,7 @@ class Aggregator:
         for opened in self._closing_minutes(before, through):
             self._close_minute(opened, sequence, closings)
         self._close_longer(through, sequence, closings)
-        self._defer(sequence)
+        self._take_up(through, sequence)
         for closing in closings:
             self.outstanding[closing.period, closing.open_time] = closing
         return closings
@@ -362,8 +364,8 @@ class Aggregator:
             self.accumulators[period, opened] = found
         return found
 
-    def _defer(self, sequence: int) -> None:
-        """Give up folding what lies too far ahead, and take up what time has reached."""
+    def _bound(self) -> None:
+        """Give up folding what lies too far ahead."""
         while len(self.windows) > OPEN_MAX:
             farthest = max(self.windows)
             self.changed.discard(farthest)
@@ -371,8 +373,10 @@ class Aggregator:
         while len(self.deferred) > DEFERRED_MAX:
             del self.deferred[max(self.deferred)]
             self.deferred_dropped += 1
-        reached = [opened for opened in self.deferred if opened < (self.closed_through or 0)]
-        for opened in reached:
+
+    def _take_up(self, through: int, sequence: int) -> None:
+        """Leave to the database what was deferred and has passed now."""
+        for opened in [each for each in self.deferred if each < through]:
             self.soil(opened, self.deferred.pop(opened), "close", first_sequence=sequence)
 
     # -- dirty windows

@@ -59,8 +59,12 @@ def next_version(
 ) -> Kline | None:
     """Return the version to publish after ``known``, None when that one says the same."""
     complete = is_complete(evidence, known)
-    if known is not None and known.complete != complete:
+    if known is None:
+        reason = reason if reason == "late" else "close"
+    elif known.complete != complete:
         reason = "repair" if complete else "gap"
+    elif reason in {"gap", "repair"}:  # no longer: what changed are the trades
+        reason = "late"
     kline = kline_of(
         fold,
         aggregator.exchange,

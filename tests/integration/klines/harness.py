@@ -148,16 +148,19 @@ async def processing(
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     """Wait until a condition holds."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+
+    async def holds() -> bool:
+        await asyncio.sleep(0)
+        return condition()
+
+    await until_async(holds, timeout_s)
 
 
 async def until_async(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20) -> None:
     """Wait until an awaited condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not await condition():
-            await asyncio.sleep(0.05)
+        while not await condition():  # noqa: ASYNC110 - the condition is in another program
+            await asyncio.sleep(0.02)
 
 
 async def versions(bus: Bus, period: str = "1m", symbol: str = "BTCUSDT") -> list[Kline]:

@@ -1,0 +1,130 @@
+"""Rules of `klines.resume`: a restart knows what was known."""
+
+import msgspec
+import pytest
+
+from market_ingestor.errors import DecodeError
+from market_ingestor.klines import resume
+from market_ingestor.klines.completeness import Hole
+from market_ingestor.klines.resume import ResumeRecord
+from tests.unit.klines.build import MINUTE, SECOND, T0, Course, windows
+
+
+def record(course: Course) -> ResumeRecord:
+    return ResumeRecord(
+        stream="MARKET_RAW",
+        created="2026-01-01T00:00:00Z",
+        position=course.aggregator.first_sequence() or course.sequence + 1,
+        written_us=1,
+        symbols={"binance.BTCUSDT": resume.dump(course.aggregator)},
+    )
+
+
+def again(course: Course, *, lost_before: int | None = None) -> Course:
+    """Return a course that resumes where another was, through bytes."""
+    read = resume.decode(resume.encode(record(course)))
+    other = Course()
+    resume.load(other.aggregator, read.symbols["binance.BTCUSDT"], lost_before=lost_before)
+    return other
+
+
+def busy() -> Course:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.trades((2, MINUTE + SECOND))
+    course.trades((7, MINUTE + 5 * SECOND), prev=2)
+    course.trades((8, 2 * MINUTE + 5 * SECOND))
+    course.trades((4, MINUTE + 4 * SECOND), feed="r", source="rest", prev=3)
+    course.trades((9, 12 * 60 * MINUTE), received=2 * MINUTE + 6 * SECOND)
+    return course
+
+
+def test_a_record_survives_its_bytes() -> None:
+    course = busy()
+    dumped = resume.dump(course.aggregator)
+    assert resume.dump(again(course).aggregator) == msgspec.structs.replace(
+        dumped, deferred={T0 + 12 * 60 * MINUTE: 6}
+    )
+    assert dumped.holes == [
+        Hole(2, 4, (T0 + MINUTE + SECOND) * 1_000, (T0 + MINUTE + 4 * SECOND) * 1_000),
+        Hole(4, 7, (T0 + MINUTE + 4 * SECOND) * 1_000, (T0 + MINUTE + 5 * SECOND) * 1_000),
+    ]
+    assert [row.open_time for row in dumped.dirty] == [T0 + MINUTE]
+
+
+def test_a_resumed_symbol_closes_what_the_first_one_would_have() -> None:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.trades((2, MINUTE + SECOND))
+    course.mark(MINUTE + 3 * SECOND)
+    other = again(course)
+    for each in (course, other):
+        each.closed.clear()
+        each.trades((2, MINUTE + SECOND), received=MINUTE + SECOND + 100)  # read again
+        each.trades((3, MINUTE + 9 * SECOND))
+        each.trades((4, 2 * MINUTE + 9 * SECOND))
+    assert windows(other.closed) == windows(course.closed) == [(MINUTE, 2, "PROVEN")]
+
+
+def test_a_trade_read_again_for_a_closed_minute_is_checked_against_what_is_stored() -> None:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.trades((2, MINUTE + 5 * SECOND))
+    other = again(course)
+    other.trades((1, 30 * SECOND))
+    assert other.dirty == {("1m", 0): "late"}
+
+
+def test_a_first_version_under_way_counts_as_dirty() -> None:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.sequence += 1
+    closing = course.trades((2, MINUTE + 5 * SECOND))[0]
+    course.aggregator.outstanding["1m", T0] = closing
+    assert course.aggregator.first_sequence() == 1
+    assert again(course).dirty == {("1m", 0): "close"}
+
+
+def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
+    course = busy()
+    other = again(course, lost_before=50)
+    other.sequence = 50
+    other.trades((20, 9 * MINUTE + SECOND), prev=8)
+    other.trades((21, 10 * MINUTE + 5 * SECOND))
+    rescan = other.aggregator.dirty.rescan
+    assert rescan is not None
+    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 9 * MINUTE)
+    assert windows(other.closed) == []
+    assert other.dirty[("1m", 9 * MINUTE)] == "close"
+    assert other.aggregator.dirty.windows["1m", T0 + MINUTE].sequence == 50
+    assert other.aggregator.first_sequence() == 50
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"v":2}', b"\xff"])
+def test_a_record_that_cannot_be_read_is_one_clear_error(payload: bytes) -> None:
+    with pytest.raises(DecodeError):
+        resume.decode(payload)
+
+
+def test_a_record_of_another_version_is_refused() -> None:
+    other = msgspec.structs.replace(record(busy()), v=2)
+    with pytest.raises(DecodeError, match="version 2"):
+        resume.decode(msgspec.json.encode(other))
+
+
+def test_a_record_too_large_forgets_holes_and_proves_less() -> None:
+    known = resume.dump(busy().aggregator)
+    holes = [Hole(n, n + 2, n, n + 1) for n in range(0, 512, 2)]
+    symbols = {
+        f"binance.S{number}": msgspec.structs.replace(known, holes=holes) for number in range(400)
+    }
+    large = msgspec.structs.replace(record(busy()), symbols=symbols)
+    payload = resume.encode(large)
+    assert len(payload) <= resume.RECORD_BYTES_MAX
+    read = resume.decode(payload).symbols["binance.S0"]
+    assert read.holes == []
+    assert read.forgotten_us == 511
+
+
+def test_keys_name_their_slot() -> None:
+    assert resume.key_of(7) == "slot-07"
