@@ -13,7 +13,7 @@ import structlog
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.gaps import GapFinder
-from market_ingestor.connectors.history import read_back
+from market_ingestor.connectors.history import read_back, read_open_gaps
 from market_ingestor.connectors.instruments import load_instruments
 from market_ingestor.connectors.intake import Track
 from market_ingestor.connectors.outbox import now_us
@@ -88,10 +88,15 @@ class Fleet:
             found.append(f"{name}: silent: {', '.join(stale[:5])}")
         return found
 
+    @property
+    def symbols(self) -> list[str]:
+        """Return the symbols that are carried."""
+        return sorted(self._tracks)
+
     def details(self) -> dict[str, object]:
         """Return facts for ``/health``."""
         return {
-            "symbols": sorted(self._tracks),
+            "symbols": self.symbols,
             "connections": sum(len(session.feeds) for session in self._sessions),
             "open_gaps": self.refiller.open_holes,
         }
@@ -106,6 +111,9 @@ class Fleet:
             )
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                self._open_gaps = tasks.create_task(
+                    read_open_gaps(self._bus, self.context.exchange)
+                )
                 tasks.create_task(self.refiller.run())
                 tasks.create_task(self._look())
                 tasks.create_task(self._mark())
@@ -175,11 +183,13 @@ class Fleet:
             return
         async with self._scans:
             stored = await read_back(self._bus, self.context.exchange, track.instrument.symbol)
+        now = asyncio.get_running_loop().time()
         if not stored.is_empty:
-            now = asyncio.get_running_loop().time()
             track.finder.restore(stored.intervals, stored.time_us, now)
-            if track.finder.needs_look:
-                self.context.suspects.add(track)
+        for gap in (await self._open_gaps).pop(track.instrument.symbol):
+            track.finder.reopen(gap, now)
+        if track.finder.needs_look:
+            self.context.suspects.add(track)
 
     async def _look(self) -> None:
         """Turn jumps that nothing filled in time into gaps."""

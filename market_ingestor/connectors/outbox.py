@@ -158,6 +158,8 @@ class Outbox:
     async def _send(self, feed: Feed, message: Message) -> None:
         feed.has_spoken = True
         account = self.account(feed.exchange)
+        while self._publisher.is_held:  # noqa: ASYNC110 - as in `room`
+            await asyncio.sleep(ROOM_POLL_S)  # or what is refused now would come behind what is not
         await self._publisher.send(
             message.subject,
             message.payload,

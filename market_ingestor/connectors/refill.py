@@ -206,11 +206,14 @@ def _span(holes: Sequence[Hole]) -> FoundGap:
 
 
 def _asked(track: Track, span: FoundGap, missing: Sequence[tuple[int, int]]) -> Gap:
-    """Return what to ask the venue for: no more than is still missing."""
+    """Return what to ask the venue for: no more than is still missing, and its neighbours."""
+    before_id = missing[-1][1] + 1
+    if before_id + 1 in track.finder:
+        before_id += 1  # a venue may list only what is below this: then the neighbour is listed too
     return Gap(
         instrument=track.instrument.venue,
         after_id=missing[0][0] - 1,
-        before_id=missing[-1][1] + 1,
+        before_id=before_id,
         from_time_us=span.from_time_us,
         to_time_us=span.to_time_us,
     )

@@ -1,6 +1,9 @@
 """What is read back from the stream tells which ids are there."""
 
-from market_ingestor.connectors.history import StoredIds
+import msgspec
+
+from market_ingestor.connectors.history import OpenGaps, StoredIds
+from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.model.trade import Source, Trade, TradeBatch
 
 
@@ -51,3 +54,43 @@ def test_times_are_known_near_every_hole() -> None:
     stored.take(batch("ws", None, 100, 101, 102))
     stored.take(batch("ws", "102", 110, 111))
     assert [stored.time_us(each) for each in (100, 102, 110, 105)] == [1000, 1020, 1100, 1020]
+
+
+def gap_event(kind: EventType, after: int, before: int, symbol: str = "BTCUSDT") -> MarketEvent:
+    return MarketEvent(
+        v=1,
+        exchange="okx",
+        symbol=symbol,
+        type=kind,
+        time_us=0,
+        after_id=str(after),
+        before_id=str(before),
+        missing=before - after - 1,
+        from_time=1,
+        to_time=2,
+        detail="",
+    )
+
+
+def test_gaps_found_and_never_settled_are_still_open() -> None:
+    gaps = OpenGaps()
+    for event in (
+        gap_event("gap_found", 10, 15),
+        gap_event("gap_found", 20, 25),
+        gap_event("gap_found", 30, 35),
+        gap_event("gap_filled", 10, 15),
+        gap_event("gap_unfillable", 30, 35),
+        gap_event("gap_found", 1, 3, symbol="ETHUSDT"),
+    ):
+        gaps.take(event)
+    (still,) = gaps.pop("BTCUSDT")
+    assert (still.after_id, still.before_id, still.missing) == (20, 25, 4)
+    assert (still.from_time_us, still.to_time_us) == (1_000, 2_999)
+    assert gaps.pop("BTCUSDT") == []
+    assert len(gaps.pop("ETHUSDT")) == 1
+
+
+def test_events_about_feeds_are_no_gaps() -> None:
+    gaps = OpenGaps()
+    gaps.take(msgspec.structs.replace(gap_event("feed_up", 0, 0), after_id=None, before_id=None))
+    assert gaps.pop("BTCUSDT") == []

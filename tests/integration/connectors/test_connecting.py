@@ -1,0 +1,180 @@
+"""Connecting again: never a storm, never without cause, and before a planned end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.config import ExchangeSettings
+from market_ingestor.simulator import SimulatedVenue
+from market_ingestor.simulator.faults import Fault
+from tests.integration.connectors.harness import (
+    SETTINGS,
+    Ingest,
+    configured,
+    connected,
+    events,
+    ingesting,
+    read_raw,
+    until,
+)
+from tests.support.servers import NatsHandle
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def streaming(bus: Bus, venue: SimulatedVenue, **settings: float) -> AsyncIterator[Ingest]:
+    chosen = SETTINGS.model_copy(update=settings)
+    async with ingesting(bus, configured(venue), chosen) as ingest:
+        account = ingest.role.outbox.account(f"sim-{venue.name}")
+        await until(lambda: account.published > 10)
+        yield ingest
+
+
+@asynccontextmanager
+async def slamming() -> AsyncIterator[tuple[Server, list[float]]]:
+    """Give a server that accepts every connection and closes it at once."""
+    times: list[float] = []
+
+    async def slam(socket: ServerConnection) -> None:
+        times.append(time.monotonic())
+        await socket.close()
+
+    async with serve(slam, "127.0.0.1", 0) as server:
+        yield server, times
+
+
+async def test_a_server_that_accepts_and_closes_is_not_stormed(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"]) as venue,
+        slamming() as (server, times),
+    ):
+        port = server.sockets[0].getsockname()[1]
+        exchanges = {
+            "sim-okx": ExchangeSettings(
+                symbols=("BTCUSDT",), ws_url=f"ws://127.0.0.1:{port}", rest_url=venue.rest_url
+            )
+        }
+        settings = SETTINGS.model_copy(update={"backoff_max_s": 60})
+        async with ingesting(bus, exchanges, settings) as ingest:
+            await until(lambda: len(times) >= 3)
+            await asyncio.sleep(2)
+            assert 3 <= len(times) <= 5  # 0.5-1, 1-2, 2-4 seconds apart
+            assert any("down" in each for each in ingest.role.health().problems)
+            assert ingest.role.health().is_ready
+
+
+async def test_a_refused_handshake_is_tried_again_when_the_venue_said(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT"], rate=50) as venue,
+        streaming(bus, venue) as ingest,
+    ):
+        venue.inject(Fault(fault="refuse", status=429, retry_after_s=4, duration_s=2))
+        venue.inject(Fault(fault="abort"))
+        cut_at = time.monotonic()
+        await until(lambda: venue.stats.connections == 2)
+        assert 4 <= time.monotonic() - cut_at < 8
+        await until(lambda: ingest.states.get("filled") == 1)
+
+
+async def test_a_warning_brings_the_next_connection_before_the_end(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", rate=200) as venue,
+        streaming(bus, venue) as ingest,
+    ):
+        venue.inject(Fault(fault="notice", delay_s=5))
+        await until(lambda: venue.stats.connections == 2 and venue.stats.connections_open == 1)
+        account = ingest.role.outbox.account("sim-okx")
+        before = account.published
+        await until(lambda: account.published > before + 100)
+        await ingest.stop()
+        assert ingest.states == {}  # nothing was ever missing
+        raw = await read_raw(bus)
+        kinds = [event.type for event in await events(bus)]
+    for key in raw.keys:
+        assert raw.holes(key) == []
+    assert kinds == ["feed_up", "feed_up", "feed_down", "feed_down"]
+
+
+async def test_a_silent_connection_is_cut_and_replaced(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", rate=50) as venue,
+        streaming(bus, venue, read_timeout_s=1.5) as ingest,
+    ):
+        venue.inject(Fault(fault="half_open", duration_s=60))
+        await until(lambda: venue.stats.connections == 2)
+        await until(lambda: ingest.states.get("found", 0) > 0)
+        await until(lambda: ingest.states.get("filled") == ingest.states["found"])
+        await ingest.stop()
+        assert ingest.account("sim-okx").in_flight == 0
+        reasons = [event.detail for event in await events(bus) if event.type == "feed_down"]
+    assert "silent for" in reasons[0]
+
+
+async def test_one_symbol_the_venue_dropped_does_not_take_the_others_along(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("bybit", ["BTC-USDT", "ETH-USDT", "SOL-USDT"], rate=50) as venue,
+        streaming(bus, venue) as ingest,
+    ):
+        # Its next subscription of the three is refused as a whole.
+        venue.inject(Fault(fault="delist", symbol="ETHUSDT"))
+        venue.inject(Fault(fault="abort"))
+        await until(lambda: venue.stats.connections == 2)
+        await until(lambda: any("ETHUSDT" in each for each in ingest.role.health().problems))
+        account = ingest.role.outbox.account("sim-bybit")
+        before = account.published
+        await until(lambda: account.published > before + 50)
+        assert venue.stats.connections == 2
+        assert ingest.role.health().problems == ("sim-bybit: refused: ETHUSDT",)
+        await ingest.stop()
+        raw = await read_raw(bus)
+    end = [mark for mark in raw.marks if mark.end][-1]
+    assert set(end.symbols) == {"BTCUSDT", "SOLUSDT"}
+
+
+async def test_an_exchange_without_instruments_does_not_hold_up_the_others(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=50) as well,
+        SimulatedVenue("kraken", ["BTC-USD"], rate=50) as ill,
+    ):
+        ill.inject(Fault(fault="rest_error", status=503, duration_s=3))
+        async with ingesting(bus, configured(well, ill)) as ingest:
+            accounts = ingest.role.outbox.accounts
+            await until(lambda: accounts["sim-okx"].published > 20)
+            assert accounts["sim-kraken"].published == 0
+            assert ingest.role.health().is_ready
+            assert ingest.role.health().problems == ("sim-kraken: instruments not loaded yet",)
+            await until(lambda: accounts["sim-kraken"].published > 20)
+
+
+async def test_a_symbol_that_is_not_listed_is_named_and_the_rest_runs(
+    nats_server: NatsHandle,
+) -> None:
+    async with connected(nats_server) as bus, SimulatedVenue("okx", ["BTC-USDT"]) as venue:
+        exchanges = {
+            "sim-okx": ExchangeSettings(
+                symbols=("BTCUSDT", "NOSUCH"), ws_url=venue.ws_url, rest_url=venue.rest_url
+            )
+        }
+        async with ingesting(bus, exchanges) as ingest:
+            await until(lambda: ingest.role.fleets[0].is_up)
+            assert ingest.role.health().problems == ("sim-okx: not listed: NOSUCH",)

@@ -1,0 +1,209 @@
+"""What a feed loses is seen by its ids and fetched from the venue's history, or said to be lost."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.model.event import MarketEvent
+from market_ingestor.simulator import SimulatedVenue
+from market_ingestor.simulator.faults import Fault
+from market_ingestor.simulator.markets import VENUES
+from tests.integration.connectors.harness import (
+    configured,
+    connected,
+    events,
+    ingesting,
+    proved,
+    read_raw,
+    truth,
+    until,
+    until_whole,
+)
+from tests.support.servers import NatsHandle
+
+pytestmark = pytest.mark.anyio
+
+
+async def gap_events(bus: Bus) -> list[MarketEvent]:
+    return [event for event in await events(bus) if event.type.startswith("gap_")]
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_a_cut_connection_is_opened_again_and_its_hole_refilled(
+    nats_server: NatsHandle, tmp_path: Path, name: str
+) -> None:
+    with truth(tmp_path) as (log, made):
+        async with (
+            connected(nats_server) as bus,
+            # slowly enough for the 60 rows that are all the history of one venue
+            SimulatedVenue(name, rate=20, truth=log) as venue,
+            ingesting(bus, configured(venue)) as ingest,
+        ):
+            account = ingest.role.outbox.account(f"sim-{name}")
+            await until(lambda: account.published > 10)
+            venue.inject(Fault(fault="abort"))
+            await until(lambda: venue.stats.connections_open == 0)
+            await until(lambda: ingest.role.fleets[0].is_up)
+            before = account.published
+            await until(lambda: account.published > before + 40)
+            await until(lambda: ingest.states.get("filled") == ingest.states.get("found"))
+            await ingest.stop()
+            assert ingest.account(f"sim-{name}").in_flight == 0
+            raw = await read_raw(bus)
+            gaps = {event.type for event in await gap_events(bus)}
+        for key in raw.keys:
+            assert raw.holes(key) == []
+            assert set(raw.ids(key)) <= made()[key]
+        # One venue's new subscription begins with the last 50 trades: no hole to refill.
+        assert gaps == (set() if name == "kraken" else {"gap_found", "gap_filled"})
+        assert any(batch.source == "rest" for batch in raw.batches) == bool(gaps)
+        assert {mark.feed for mark in raw.marks if mark.end} == {each.feed for each in raw.batches}
+
+
+async def test_what_the_socket_skipped_is_refilled_next_to_its_neighbours(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT"], rate=100) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-binance")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="gap", count=7))
+        await until(lambda: ingest.states.get("filled") == 1)
+        await ingest.stop()
+        raw = await read_raw(bus)
+        found, filled = await gap_events(bus)
+    assert (found.type, found.missing, filled.type) == ("gap_found", 7, "gap_filled")
+    assert (found.after_id, found.before_id) == (filled.after_id, filled.before_id)
+    assert found.from_time is not None
+    assert found.to_time is not None
+    assert found.from_time <= found.to_time
+    (refill,) = [batch for batch in raw.batches if batch.source == "rest"]
+    assert refill.prev_id == found.after_id
+    assert refill.trades[-1].id == found.before_id
+    assert len(refill.trades) == 8
+
+
+async def test_ids_that_the_venue_does_not_list_are_proved_absent(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=100) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-okx")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="gap", count=5, rest="gone"))
+        await until(lambda: ingest.states.get("filled") == 1)
+        requests = venue.stats.rest_requests
+        await asyncio.sleep(1)
+        assert venue.stats.rest_requests == requests  # absent once, never asked again
+        await ingest.stop()
+        raw = await read_raw(bus)
+    (refill,) = [batch for batch in raw.batches if batch.source == "rest"]
+    assert len(proved(refill)) == 7
+    assert raw.holes(("sim-okx", "BTCUSDT")) == []
+
+
+async def test_what_the_venue_no_longer_has_is_said_to_be_lost(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("bybit", ["BTC-USDT"], rate=200) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-bybit")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="gap", count=200))  # its history ends after 60 trades
+        await until(lambda: ingest.states.get("unfillable") == 1)
+        await ingest.stop()
+        raw = await read_raw(bus)
+        found, lost = await gap_events(bus)
+    assert (found.type, found.missing) == ("gap_found", 200)
+    assert lost.type == "gap_unfillable"
+    assert (lost.after_id, lost.before_id) == (found.after_id, found.before_id)
+    assert lost.missing == len(raw.holes(("sim-bybit", "BTCUSDT")))
+    assert 100 < lost.missing <= 200
+
+
+async def test_history_that_is_late_is_asked_for_again(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("coinbase", ["BTC-USD"], rate=100) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-coinbase")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="rest_delay", delay_s=2.0, duration_s=0))
+        venue.inject(Fault(fault="gap", count=5))
+        await until(lambda: ingest.states.get("filled") == 1)
+        assert ingest.states.get("unfillable") is None
+        await ingest.stop()
+        assert (await read_raw(bus)).holes(("sim-coinbase", "BTCUSD")) == []
+
+
+@pytest.mark.parametrize("status", [500, 429, 418])
+async def test_a_refill_survives_errors_and_bans(nats_server: NatsHandle, status: int) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT"], rate=100) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-binance")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="rest_error", status=status, retry_after_s=1, duration_s=1.5))
+        venue.inject(Fault(fault="gap", count=5))
+        await until(lambda: ingest.states.get("filled") == 1)
+        await ingest.stop()
+        assert (await read_raw(bus)).holes(("sim-binance", "BTCUSDT")) == []
+
+
+@pytest.mark.parametrize("name", ["binance", "okx", "coinbase", "kraken"])
+async def test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled(
+    nats_server: NatsHandle, tmp_path: Path, name: str
+) -> None:
+    with truth(tmp_path) as (log, made):
+        async with (
+            connected(nats_server) as bus,
+            SimulatedVenue(name, rate=60, truth=log) as venue,
+        ):
+            async with ingesting(bus, configured(venue)) as ingest:
+                account = ingest.role.outbox.account(f"sim-{name}")
+                await until(lambda: account.published > 100)
+                await ingest.kill()
+            dead_at = venue.stats.trades_made
+            venue.set_rate(300)  # more than the 50 trades of one venue's snapshot
+            await until(lambda: venue.stats.trades_made > dead_at + 100 * len(venue.symbols))
+            venue.set_rate(60)
+            async with ingesting(bus, configured(venue)) as ingest:
+                again = ingest.role.outbox.account(f"sim-{name}")
+                await until(lambda: again.published > 300 and ingest.states.get("found", 0) > 0)
+                await until_whole(bus)
+                await ingest.stop()
+                assert ingest.account(f"sim-{name}").in_flight == 0
+            raw = await read_raw(bus)
+        for key in raw.keys:
+            assert raw.holes(key) == []
+            assert set(raw.ids(key)) <= made()[key]
+
+
+async def test_two_processes_side_by_side_store_every_trade_at_least_once(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("kraken", ["BTC-USD"], rate=100) as venue,
+        ingesting(bus, configured(venue)) as one,
+        ingesting(bus, configured(venue)) as other,
+    ):
+        accounts = [each.role.outbox.account("sim-kraken") for each in (one, other)]
+        await until(lambda: all(account.published > 50 for account in accounts))
+        venue.inject(Fault(fault="gap", count=20, sockets="one"))  # the other socket has them
+        await until(lambda: any(each.states.get("filled") for each in (one, other)))
+        await one.stop()
+        await other.stop()
+        raw = await read_raw(bus)
+    assert raw.holes(("sim-kraken", "BTCUSD")) == []
+    assert len({batch.feed.partition("-")[0] for batch in raw.batches}) == 2
