@@ -1,0 +1,89 @@
+"""Which instruments there are: those stored and those seen on the bus. SHELL.
+
+The list of the database is kept for a few seconds, so that a wrong symbol costs no query each.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from market_ingestor.api.errors import unknown_symbol
+from market_ingestor.api.memory import Memory
+from market_ingestor.api.ports import ReadStore, StoredSymbol
+from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.model.exchange import is_simulated, simulated_name
+
+KEEP_S: Final = 5.0
+
+
+class Catalog:
+    """Knows instruments.
+
+    Args:
+        is_test_mode: Whether unnamed exchanges mean the simulated ones.
+    """
+
+    def __init__(self, store: ReadStore, memory: Memory, is_test_mode: Callable[[], bool]) -> None:
+        self._store = store
+        self._memory = memory
+        self._is_test_mode = is_test_mode
+        self._stored: Sequence[StoredSymbol] = ()
+        self._read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def stored(self) -> Sequence[StoredSymbol]:
+        """Return the instruments of the database.
+
+        Raises:
+            StoreUnavailableError: It cannot answer, and was not asked lately.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._reading:  # many requests at once cost one query
+            if self._read_at is None or loop.time() - self._read_at > KEEP_S:
+                self._stored = await self._store.symbols()
+                self._read_at = loop.time()
+        return self._stored
+
+    def meant(self, exchange: str) -> str:
+        """Return the exchange a caller means: in test mode the simulated one."""
+        return simulated_name(exchange) if self._is_test_mode() else exchange
+
+    async def exchanges(self, symbol: str) -> list[str]:
+        """Return the exchanges of the current mode that have a symbol.
+
+        Raises:
+            ApiProblemError: None has it.
+            StoreUnavailableError: Nothing is known of it here, and the database cannot be asked.
+        """
+        found = {name for name, known, _ in self._memory.tail.known() if known == symbol}
+        found.update(name for name, known, _ in self._memory.open.known() if known == symbol)
+        found.update(self._memory.prices.exchanges(symbol))
+        try:
+            stored = await self.stored()
+        except StoreUnavailableError:
+            if not found:
+                raise
+            stored = ()
+        found.update(each.exchange for each in stored if each.symbol == symbol)
+        if not found:
+            raise unknown_symbol(symbol)
+        of_mode = [name for name in found if is_simulated(name) == self._is_test_mode()]
+        if not of_mode:
+            raise unknown_symbol(symbol)
+        return sorted(of_mode)
+
+    async def require(self, exchange: str, symbol: str) -> None:
+        """Return when an instrument is known.
+
+        Raises:
+            ApiProblemError: It is not.
+            StoreUnavailableError: Nothing is known of it here, and the database cannot be asked.
+        """
+        if self._memory.prices.get(exchange, symbol) is not None:
+            return
+        instrument = (exchange, symbol)
+        memory = self._memory
+        if any(key[:2] == instrument for key in (*memory.tail.known(), *memory.open.known())):
+            return
+        if not any((each.exchange, each.symbol) == instrument for each in await self.stored()):
+            raise unknown_symbol(f"{symbol} on {exchange}")

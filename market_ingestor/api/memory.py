@@ -1,0 +1,249 @@
+"""Follows the bus to know what the database does not know yet. SHELL."""
+
+import asyncio
+import time
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+
+from market_ingestor import metrics
+from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines
+from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.jetstream import ApiError, Bus, StreamState
+from market_ingestor.bus.reader import Delivery, OrderedReader
+from market_ingestor.errors import DecodeError
+from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import PERIOD_MS
+
+_log = structlog.get_logger(__name__)
+
+WARM_TRADES: Final = timedelta(minutes=1)  # of trades read at the start; older ones on demand
+TAIL_AGE: Final = timedelta(hours=2)  # of candles read at the start when no saver is known
+POLL_S: Final = 1.0
+CHECK_S: Final = 5.0  # between two looks at the saver's progress and at the streams' identity
+SAVED_GRACE_S: Final = 20.0  # longer than a request that asked the table before the commit
+RETRY_S: Final = 0.5
+LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
+
+_BUS_TROUBLE: Final = (ApiError, nats.errors.Error, TimeoutError, OSError)
+
+
+class _Traded(msgspec.Struct, frozen=True, gc=False):
+    id: str
+    price: str
+    time_us: int
+
+
+class _Batch(msgspec.Struct, frozen=True, gc=False):
+    """As much of a trade batch as prices need; a third of the work of decoding all."""
+
+    trades: list[_Traded]
+
+
+_batch: Final = msgspec.json.Decoder(_Batch)
+
+
+class Memory:
+    """What the API learns from the bus.
+
+    Args:
+        tail_bytes: Limit of the candles kept until the database has them.
+
+    Attributes:
+        tail: Closed candles the database may lack.
+        open: Open candles.
+        prices: Newest trade of every instrument.
+        feeds: Which instruments a living feed carries.
+    """
+
+    def __init__(self, bus: Bus, *, tail_bytes: int) -> None:
+        self._bus = bus
+        self.tail = KlineTail(tail_bytes)
+        self.open = OpenKlines()
+        self.prices = LatestPrices()
+        self.feeds = Feeds()
+        self._warm_klines = asyncio.Event()
+        self._warm_trades = asyncio.Event()
+        self._asked: set[tuple[str, str]] = set()
+        self._logged_at = -LOG_EVERY_S
+
+    @property
+    def is_warm(self) -> bool:
+        """Return whether answers from memory can be relied on."""
+        return self._warm_klines.is_set() and self._warm_trades.is_set()
+
+    async def warm(self) -> None:
+        """Return when answers from memory can be relied on."""
+        await self._warm_klines.wait()
+        await self._warm_trades.wait()
+
+    async def run(self) -> None:
+        """Follow the bus until cancelled."""
+        await self._bus.subscribe_core(subjects.LIVE_ALL, self._on_live)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_klines())
+            tasks.create_task(self._follow_trades())
+
+    async def _state(self, stream: str) -> StreamState:
+        """Return the state of a stream, waiting until the bus can tell."""
+        while True:
+            try:
+                return await self._bus.stream_state(stream)
+            except _BUS_TROUBLE as problem:
+                _log.info("api_waits", stream=stream, error=str(problem))
+                await asyncio.sleep(RETRY_S)
+
+    async def _since(self, stream: str, age: timedelta, state: StreamState) -> int:
+        try:
+            return await self._bus.sequence_since(stream, datetime.now(UTC) - age)
+        except _BUS_TROUBLE:
+            return state.last_sequence + 1
+
+    # -- closed candles
+
+    async def _follow_klines(self) -> None:
+        while True:
+            state = await self._state(subjects.KLINE_STREAM)
+            self.tail.clear()
+            start = await self._saved_through()
+            if start is None:
+                start = await self._since(subjects.KLINE_STREAM, TAIL_AGE, state) - 1
+            async with OrderedReader(
+                self._bus, subjects.KLINE_STREAM, start_sequence=start + 1
+            ) as reader:
+                await self._read_klines(reader, state)
+
+    async def _read_klines(self, reader: OrderedReader, state: StreamState) -> None:
+        """Read until the stream is another one."""
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_S
+        floors: deque[tuple[float, int]] = deque()
+        while True:
+            if reader.next_sequence > state.last_sequence:
+                self._warm_klines.set()
+            for arrived in await reader.next(POLL_S):
+                self._on_kline(arrived)
+            now = loop.time()
+            if now < check_at:
+                continue
+            check_at = now + CHECK_S
+            floor = await self._saved_through()
+            if floor is not None:
+                floors.append((now, floor))
+            while floors and now - floors[0][0] >= SAVED_GRACE_S:
+                self.tail.saved_through(floors.popleft()[1])
+            current = await self._state(subjects.KLINE_STREAM)
+            if current.created != state.created or current.last_sequence < reader.next_sequence - 1:
+                _log.warning("stream_made_anew", stream=state.name)
+                return
+
+    async def _saved_through(self) -> int | None:
+        """Return the sequence up to which candles are in the table, None when nobody saves."""
+        try:
+            saver = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+        except _BUS_TROUBLE:
+            return None
+        return None if saver is None else saver.ack_floor
+
+    def _on_kline(self, arrived: Delivery) -> None:
+        try:
+            kline = _checked_kline(arrived.subject, arrived.payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            return
+        self.tail.add(kline, arrived.payload, arrived.sequence)
+        self.open.close(kline)
+
+    async def _on_live(self, subject: str, payload: bytes) -> None:
+        try:
+            self.open.put(_checked_kline(subject, payload))
+        except DecodeError as problem:
+            self._reject(problem)
+
+    # -- trades
+
+    async def _follow_trades(self) -> None:
+        while True:
+            state = await self._state(subjects.RAW_STREAM)
+            start = await self._since(subjects.RAW_STREAM, WARM_TRADES, state)
+            async with OrderedReader(
+                self._bus, subjects.RAW_STREAM, start_sequence=start
+            ) as reader:
+                await self._read_trades(reader, state)
+
+    async def _read_trades(self, reader: OrderedReader, state: StreamState) -> None:
+        """Read until the stream is another one."""
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK_S
+        while True:
+            if reader.next_sequence > state.last_sequence:
+                self._warm_trades.set()
+            for arrived in await reader.next(POLL_S):
+                self._on_raw(arrived.subject, arrived.payload)
+            if loop.time() >= check_at:
+                check_at = loop.time() + CHECK_S
+                current = await self._state(subjects.RAW_STREAM)
+                if current.created != state.created:
+                    _log.warning("stream_made_anew", stream=state.name)
+                    return
+
+    def _on_raw(self, subject: str, payload: bytes) -> None:
+        try:
+            address = subjects.parse_raw(subject)
+            if address.symbol is None:
+                mark = codec.mark(subject, payload)
+                if not mark.end:
+                    self.feeds.mark(mark.exchange, mark.symbols, mark.received_us)
+                return
+            _check_names(subject, address.exchange, address.symbol)
+            for each in _batch.decode(payload).trades:
+                self.prices.put(address.exchange, address.symbol, each.time_us, each.id, each.price)
+        except DecodeError as problem:
+            self._reject(problem)
+        except msgspec.MsgspecError as problem:
+            self._reject(DecodeError(subject, str(problem)))
+
+    async def recall(self, exchange: str, symbol: str) -> None:
+        """Look for an instrument's newest trades in the stream, once, however old they are.
+
+        The newest message may be a refill: whoever calls asks the database as well.
+        """
+        if (exchange, symbol) in self._asked:
+            return
+        subject = subjects.raw(exchange, symbol)
+        try:
+            stored = await self._bus.last_message(subjects.RAW_STREAM, subject)
+        except _BUS_TROUBLE:
+            return
+        self._asked.add((exchange, symbol))
+        if stored is not None:
+            self._on_raw(stored.subject, stored.payload)
+
+    def _reject(self, problem: DecodeError) -> None:
+        """Count a message nobody can use; the line about it is limited in rate."""
+        metrics.dead_letters_total.labels(role="api", reason="decode").inc()
+        now = time.monotonic()
+        if now - self._logged_at > LOG_EVERY_S:
+            self._logged_at = now
+            _log.warning("message_rejected", subject=problem.subject, reason=problem.reason)
+
+
+def _checked_kline(subject: str, payload: bytes) -> Kline:
+    """Return a candle that is what its subject says."""
+    kline = codec.kline(subject, payload)
+    names = (kline.exchange, kline.symbol, kline.period)
+    if names != subjects.parse_kline(subject) or kline.period not in PERIOD_MS:
+        raise DecodeError(subject, "the candle belongs to another subject")
+    _check_names(subject, kline.exchange, kline.symbol)
+    return kline
+
+
+def _check_names(subject: str, exchange: str, symbol: str) -> None:
+    """Raise `DecodeError` unless both are what subjects and tables may have."""
+    if not is_exchange_name(exchange) or not is_symbol_name(symbol):
+        raise DecodeError(subject, "not the names of an exchange and a symbol")

@@ -1,0 +1,203 @@
+"""The bodies of answers (contract, section 4). Pure.
+
+Field order is the order in JSON; prices and amounts are decimal text; times without a unit are
+Unix milliseconds, ``*_at`` and ``timestamp`` RFC 3339 in UTC.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from market_ingestor.api.ports import StoredGap, StoredSymbol, StoredTrade
+from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.trade import Side
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request failed: ``code`` for programs, ``message`` for people."""
+
+    code: str
+    message: str
+
+
+class Pagination(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a list goes on; null at its end."""
+
+    next_cursor: str | None
+
+
+class KlineList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of candles."""
+
+    data: list[Kline]
+    pagination: Pagination
+
+
+class TradeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A trade; ``volume`` is its amount under another name, ``timestamp`` its time."""
+
+    exchange: str
+    symbol: str
+    id: str
+    price: str
+    amount: str
+    volume: str
+    side: Side | None
+    time_us: int
+    timestamp: str
+    simulated: bool = False
+
+
+class TradeList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of trades, newest first."""
+
+    data: list[TradeItem]
+    pagination: Pagination
+
+
+class SymbolItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An instrument that is recorded.
+
+    ``feed``: ``up`` while a feed says it is alive, ``down`` when none does, null when none was
+    heard. ``volume``: what amounts mean, ``base`` or ``updates``.
+    """
+
+    symbol: str
+    exchange: str
+    trade_count: int
+    last_trade_at: str | None
+    first_trade_at: str | None
+    feed: str | None
+    volume: str | None
+
+
+class SymbolList(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is recorded."""
+
+    available: list[SymbolItem]
+
+
+class GapItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A hole in a symbol's trades, and what became of it."""
+
+    exchange: str
+    symbol: str
+    detected_at: str
+    after_id: str
+    before_id: str
+    from_time: int | None
+    to_time: int | None
+    missing: int | None
+    state: str
+    filled_at: str | None
+
+
+class GapList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of holes, the newest first."""
+
+    data: list[GapItem]
+    pagination: Pagination
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What this service is, and where."""
+
+    name: str
+    version: str
+    mode: str
+    addresses: dict[str, str]
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """A price of one symbol.
+
+    The latest price is that of the trade with the greatest (time, id); ``period`` and what
+    belongs to it are null there.
+    """
+
+    symbol: str
+    exchange: str
+    price: str
+    time: int
+    period: str | None
+    from_: int | None = msgspec.field(name="from")
+    to: int | None
+    trade_count: int | None
+    complete: bool | None
+    simulated: bool
+
+
+def encode(value: Any) -> bytes:
+    """Return a body as JSON."""
+    return _encoder.encode(value)
+
+
+def success(data: Any) -> bytes:
+    """Return the body of a success under ``/api/v1``."""
+    return _encoder.encode({"data": data, "error": None, "message": None})
+
+
+def failure(code: str, message: str) -> bytes:
+    """Return the body of a failure."""
+    body = ErrorBody(code=code, message=message)
+    return _encoder.encode({"data": None, "error": body, "message": message})
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time in UTC, with as many digits behind the second as it has."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def rfc3339_us(time_us: int) -> str:
+    """Return a time given in Unix microseconds."""
+    seconds, micros = divmod(time_us, 1_000_000)
+    return rfc3339(datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros))
+
+
+def trade_item(trade: StoredTrade) -> TradeItem:
+    """Return a stored trade as it is answered."""
+    return TradeItem(
+        exchange=trade.exchange,
+        symbol=trade.symbol,
+        id=trade.id,
+        price=trade.price,
+        amount=trade.amount,
+        volume=trade.amount,
+        side=trade.side,
+        time_us=trade.time_us,
+        timestamp=rfc3339_us(trade.time_us),
+        simulated=is_simulated(trade.exchange),
+    )
+
+
+def symbol_item(stored: StoredSymbol, feed: str | None) -> SymbolItem:
+    """Return a stored instrument as it is answered."""
+    return SymbolItem(
+        symbol=stored.symbol,
+        exchange=stored.exchange,
+        trade_count=stored.trade_count,
+        last_trade_at=rfc3339(stored.last_trade_at) if stored.last_trade_at else None,
+        first_trade_at=rfc3339(stored.first_trade_at) if stored.first_trade_at else None,
+        feed=feed,
+        volume=stored.volume_kind,
+    )
+
+
+def gap_item(gap: StoredGap) -> GapItem:
+    """Return a stored hole as it is answered."""
+    return GapItem(
+        exchange=gap.exchange,
+        symbol=gap.symbol,
+        detected_at=rfc3339(gap.detected_at),
+        after_id=gap.after_id,
+        before_id=gap.before_id,
+        from_time=gap.from_time,
+        to_time=gap.to_time,
+        missing=gap.missing,
+        state=gap.state,
+        filled_at=rfc3339(gap.filled_at) if gap.filled_at else None,
+    )
