@@ -17,7 +17,7 @@ from market_ingestor.storage.timescale import Database, Record
 KLINES_MAX: Final = 2**31 - 1  # a window asks for all it needs; LIMIT must say something
 
 
-class SqlCandleStore:
+class DatabaseCandleStore:
     """Committed trades and candles, read from PostgreSQL."""
 
     def __init__(self, database: Database) -> None:

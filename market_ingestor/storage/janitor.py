@@ -10,15 +10,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-import nats.errors
-import nats.js.errors
 import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
-from market_ingestor.bus.jetstream import Bus, StreamState, read_key
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.publisher import Publisher
-from market_ingestor.errors import MarketIngestorError
 from market_ingestor.model.event import WHOLE_FEED, MarketEvent
 from market_ingestor.model.trade import WIRE_VERSION
 
@@ -102,7 +99,7 @@ class Janitor:
         while True:
             try:
                 await self.look()
-            except (MarketIngestorError, nats.errors.Error, TimeoutError, OSError) as problem:
+            except TROUBLE as problem:
                 _log.debug("janitor_postponed", error=repr(problem))
             await asyncio.sleep(INTERVAL_S)
 
@@ -142,13 +139,9 @@ class Janitor:
 
     async def _positions(self) -> list[int]:
         bucket = await self._bus.bucket(subjects.STATE_BUCKET)
-        try:
-            keys = await bucket.keys()
-        except nats.js.errors.NoKeysError:
-            return []
         positions: list[int] = []
-        for key in keys:
-            value = await read_key(bucket, key)
+        for key in await bucket.keys():
+            value = await bucket.get(key)
             if value is None:
                 continue
             try:

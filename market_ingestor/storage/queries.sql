@@ -338,8 +338,9 @@ FROM market_trades
 WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4
 
 -- name: gaps
--- $1 exchange or null, $2 symbol or null, $3 from, $4 to (exclusive), $5 state or null, $6 limit:
--- gaps that touch the range, newest first. One without times counts by when it was noticed.
+-- $1 exchange or null, $2 symbol or null, $3 from, $4 to (exclusive), $5 state or null, $6-$10 the
+-- last row of the page before (a time in the far future for the first page), $11 limit: gaps that
+-- touch the range, newest first. One without times counts by when it was noticed.
 SELECT exchange, symbol, detected_at, after_id, before_id, from_time, to_time, missing, state,
     filled_at
 FROM market_gaps
@@ -347,8 +348,10 @@ WHERE ($1::text IS NULL OR exchange = $1) AND ($2::text IS NULL OR symbol = $2)
     AND ($5::text IS NULL OR state = $5)
     AND coalesce(to_time, from_time, detected_at) >= $3
     AND coalesce(from_time, to_time, detected_at) < $4
-ORDER BY detected_at DESC, exchange, symbol, after_id, before_id
-LIMIT $6
+    AND (detected_at, exchange, symbol, after_id, before_id)
+        < ($6, $7::text, $8::text, $9::text, $10::text)
+ORDER BY detected_at DESC, exchange DESC, symbol DESC, after_id DESC, before_id DESC
+LIMIT $11
 
 -- name: symbols
 -- Everything ever seen.

@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
-import nats.errors
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.model.period import PERIOD_MS, WEEK_MS, open_time
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import at_ms, microseconds
@@ -80,8 +79,8 @@ async def verify(
     *,
     exchange: str | None = None,
     symbol: str | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
+    from_time: datetime | None = None,
+    to_time: datetime | None = None,
     periods: Sequence[str] = tuple(PERIOD_MS),
     lateness_s: float = LATENESS_S,
     trade_retention_s: float = 0,
@@ -96,8 +95,8 @@ async def verify(
     Args:
         database: With a statement timeout that suits weeks of trades.
         exchange: All when None, like ``symbol``.
-        from_ms: Windows open at or after this, Unix milliseconds.
-        to_ms: And end at or before this.
+        from_time: Windows open at or after this.
+        to_time: And end at or before this.
         now: Judges what is settled; the current time by default.
         settle: Awaited before the second reading; returns when what was on the bus at its call
             is saved (`floors_passed`).
@@ -107,8 +106,8 @@ async def verify(
     """
     moment = now or datetime.now(UTC)
     last_ms = microseconds(moment - timedelta(seconds=lateness_s + SETTLE_S)) // 1000
-    end_ms = last_ms if to_ms is None else min(to_ms, last_ms)
-    start_ms = from_ms or 0
+    end_ms = last_ms if to_time is None else min(microseconds(to_time) // 1000, last_ms)
+    start_ms = 0 if from_time is None else max(microseconds(from_time) // 1000, 0)
     if trade_retention_s:
         start_ms = max(start_ms, microseconds(moment) // 1000 - int(trade_retention_s * 1000))
     check = _Check(database, periods, start_ms, end_ms)
@@ -199,7 +198,7 @@ def floors_passed(bus: Bus, *, timeout_s: float = 60.0) -> Settle:
                 for stream in (subjects.RAW_STREAM, subjects.KLINE_STREAM):
                     last = (await bus.stream_state(stream)).last_sequence
                     await _wait_past(bus, stream, last)
-        except (TimeoutError, ApiError, nats.errors.Error):
+        except TROUBLE:
             return
 
     return wait

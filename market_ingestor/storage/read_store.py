@@ -1,0 +1,226 @@
+"""What the API and the push gateway ask of the database (`api.ports.ReadStore`). SHELL.
+
+Owns the paging: a page goes on behind the last row of the one before, by the whole order, so it
+skips and repeats nothing of what was there, however many rows come in meanwhile. Never writes.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from market_ingestor.api.ports import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
+from market_ingestor.model.kline import Kline
+from market_ingestor.storage.candle_store import kline_of
+from market_ingestor.storage.queries import QUERIES
+from market_ingestor.storage.times import FAR_FUTURE, FAR_PAST, at, at_ms, microseconds
+from market_ingestor.storage.timescale import Database, Record
+
+_FIRST_GAPS: Final = GapKey(FAR_FUTURE, "", "", "", "")  # before the newest gap there is
+
+
+class DecidingTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A trade that decides at least one of a candle's prices."""
+
+    trade: StoredTrade
+    is_open: bool
+    is_high: bool
+    is_low: bool
+    is_close: bool
+
+
+class TradeAggregate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Trades of a range summed up; sums and prices are None without trades."""
+
+    trade_count: int
+    volume: str | None
+    quote_volume: str | None
+    low: str | None
+    high: str | None
+
+
+class DatabaseReadStore:
+    """Committed data, read from PostgreSQL.
+
+    Every method raises `StoreUnavailableError` when the database cannot answer now.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def klines(
+        self,
+        exchange: str,
+        symbol: str,
+        period: str,
+        *,
+        from_ms: int,
+        to_ms: int,
+        limit: int,
+        newest_first: bool,
+    ) -> Sequence[Kline]:
+        """Return up to ``limit`` candles with ``from_ms <= open_time < to_ms``, newest versions.
+
+        Args:
+            newest_first: Count from the end of the range, and return them in that order.
+        """
+        rows = await self._database.fetch(
+            QUERIES["window_klines_newest" if newest_first else "window_klines"],
+            exchange, symbol, period, at_ms(from_ms), at_ms(to_ms), limit,
+        )  # fmt: skip
+        return [kline_of(row) for row in rows]
+
+    async def kline_revisions(
+        self, exchange: str, symbol: str, period: str, open_time: int
+    ) -> Sequence[Kline]:
+        """Return every stored version of one candle, first to last."""
+        rows = await self._database.fetch(
+            QUERIES["kline_revisions"], exchange, symbol, period, at_ms(open_time)
+        )
+        return [kline_of(row) for row in rows]
+
+    async def deciding_trades(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[DecidingTrade]:
+        """Return the trades that decide open, high, low and close of ``[from_ms, to_ms)``."""
+        rows = await self._database.fetch(
+            QUERIES["deciding_trades"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return [
+            DecidingTrade(
+                trade=_trade(row),
+                is_open=row["is_open"],
+                is_high=row["is_high"],
+                is_low=row["is_low"],
+                is_close=row["is_close"],
+            )
+            for row in rows
+        ]
+
+    async def trades(
+        self,
+        symbol: str,
+        exchanges: Sequence[str],
+        *,
+        from_us: int | None,
+        to_us: int | None,
+        before: TradeKey | None,
+        limit: int,
+    ) -> Sequence[StoredTrade]:
+        """Return trades newest first: ``from_us <= time < to_us``, strictly behind ``before``."""
+        low = FAR_PAST if from_us is None else at(from_us)
+        high = FAR_FUTURE if to_us is None else at(to_us)
+        last = (high, 0, "") if before is None else (at(before.time_us), len(before.id), before.id)
+        if len(exchanges) == 1:
+            rows = await self._database.fetch(
+                QUERIES["trades_page"], exchanges[0], symbol, low, high, *last, limit
+            )
+        else:
+            rows = await self._database.fetch(
+                QUERIES["trades_page_any"],
+                list(exchanges), symbol, low, high, *last, limit,
+                "" if before is None else before.exchange,
+            )  # fmt: skip
+        return [_trade(row) for row in rows]
+
+    async def latest_trade(self, exchange: str, symbol: str) -> StoredTrade | None:
+        """Return the trade with the greatest (time, id), None when there is none."""
+        found = await self.trades(
+            symbol, [exchange], from_us=None, to_us=None, before=None, limit=1
+        )
+        return found[0] if found else None
+
+    async def trade_aggregate(
+        self, exchange: str, symbol: str, after_us: int, to_us: int
+    ) -> TradeAggregate:
+        """Sum up the trades with ``after_us < time <= to_us``."""
+        (row,) = await self._database.fetch(
+            QUERIES["trade_aggregate"], exchange, symbol, at(after_us), at(to_us)
+        )
+        return TradeAggregate(**dict(row))
+
+    async def symbols(self) -> Sequence[StoredSymbol]:
+        """Return every instrument ever seen, by exchange and symbol; counts are seconds old."""
+        return [
+            StoredSymbol(
+                exchange=row["exchange"],
+                symbol=row["symbol"],
+                trade_count=row["trade_count"],
+                first_trade_at=row["first_trade_at"],
+                last_trade_at=row["last_trade_at"],
+                volume_kind=row["volume_kind"],
+            )
+            for row in await self._database.fetch(QUERIES["symbols"])
+        ]
+
+    async def gaps(
+        self,
+        *,
+        exchange: str | None,
+        symbol: str | None,
+        state: str | None,
+        from_ms: int | None,
+        to_ms: int | None,
+        before: GapKey | None,
+        limit: int,
+    ) -> Sequence[StoredGap]:
+        """Return holes newest first, strictly behind ``before``, that touch the time range."""
+        low = FAR_PAST if from_ms is None else at_ms(from_ms)
+        high = FAR_FUTURE if to_ms is None else at_ms(to_ms)
+        last = before or _FIRST_GAPS
+        rows = await self._database.fetch(
+            QUERIES["gaps"], exchange, symbol, low, high, state, *last, limit
+        )
+        return [_gap(row) for row in rows]
+
+
+def kline_history(
+    database: Database,
+) -> Callable[[str, str, str, int], Awaitable[Sequence[tuple[Kline, str | None]]]]:
+    """Return what reads the newest candles of an instrument, oldest first, for snapshots.
+
+    Positions are not kept in the tables: the second of each pair is None.
+    """
+    store = DatabaseReadStore(database)
+
+    async def newest(
+        exchange: str, symbol: str, period: str, limit: int
+    ) -> Sequence[tuple[Kline, str | None]]:
+        found = await store.klines(
+            exchange, symbol, period,
+            from_ms=0, to_ms=_END_MS, limit=limit, newest_first=True,
+        )  # fmt: skip
+        return [(each, None) for each in reversed(found)]
+
+    return newest
+
+
+_END_MS: Final = microseconds(FAR_FUTURE) // 1000
+
+
+def _trade(row: Record) -> StoredTrade:
+    return StoredTrade(
+        exchange=row["exchange"],
+        symbol=row["symbol"],
+        id=row["trade_id"],
+        price=row["price"],
+        amount=row["amount"],
+        side=row["side"],
+        time_us=microseconds(row["time"]),
+    )
+
+
+def _gap(row: Record) -> StoredGap:
+    from_time, to_time = row["from_time"], row["to_time"]
+    return StoredGap(
+        exchange=row["exchange"],
+        symbol=row["symbol"],
+        detected_at=row["detected_at"],
+        after_id=row["after_id"],
+        before_id=row["before_id"],
+        from_time=None if from_time is None else microseconds(from_time) // 1000,
+        to_time=None if to_time is None else microseconds(to_time) // 1000,
+        missing=row["missing"],
+        state=row["state"],
+        filled_at=row["filled_at"],
+    )
