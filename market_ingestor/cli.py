@@ -4,6 +4,7 @@ Exit status 0 is fine, 2 is bad usage or configuration (the key is named), 1 is 
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -40,10 +41,12 @@ def _fail(problem: Exception, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _execute(work: Callable[[], Coroutine[Any, Any, int | None]]) -> NoReturn:
+def _execute(
+    work: Callable[[], Coroutine[Any, Any, int | None]], *, log_level: int = logging.INFO
+) -> NoReturn:
     """Run a coroutine on uvloop and leave with the exit status its outcome means."""
     decimals.install()  # before any thread starts
-    logs.configure()
+    logs.configure(level=log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(work())
@@ -113,7 +116,7 @@ def demo_command(
         seed=seed,
         faults=faults,
     )
-    _execute(lambda: demo(options))
+    _execute(lambda: demo(options), log_level=logging.WARNING)  # the live line is the story
 
 
 def _frames(given: tuple[str, ...]) -> dict[str, Path]:

@@ -14,15 +14,17 @@ import msgspec
 import structlog
 
 from market_ingestor.access import AccessPolicy
-from market_ingestor.api.app import ApiRole
+from market_ingestor.api.app import ApiOptions, ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.config import GatewaySettings, NatsSettings, Settings
+from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.errors import BusError
 from market_ingestor.klines.processor import KlineProcessor
+from market_ingestor.model.kline import Kline
+from market_ingestor.push.catch_up import KlineHistory
 from market_ingestor.push.gateway import Gateway, GatewayOptions
-from market_ingestor.runtime.health import HealthReport, health_app
+from market_ingestor.runtime.health import HealthReport, health_app, health_routes
 from market_ingestor.runtime.role import Role
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import Supervisor
@@ -30,6 +32,7 @@ from market_ingestor.runtime.web import WebServer, listen
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.candle_store import DatabaseCandleStore
 from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.read_store import DatabaseReadStore
 from market_ingestor.storage.saver import CONNECTIONS as SAVE_CONNECTIONS
 from market_ingestor.storage.saver import BatchSaver
 from market_ingestor.storage.timescale import Database
@@ -38,6 +41,7 @@ _log = structlog.get_logger(__name__)
 
 RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
 DUPLICATES_S: Final = 120.0
+END_MS: Final = 253_402_300_799_000  # the year 9999: any candle opens before
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 CONNECTIONS: Final = 4  # of a role that only reads
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
@@ -110,8 +114,14 @@ class Builder:
     """Makes roles with ready dependencies, and closes those dependencies with ``stack``."""
 
     def __init__(
-        self, settings: Settings, links: Links, shard: Shard, stack: AsyncExitStack
+        self,
+        settings: Settings,
+        links: Links,
+        shard: Shard,
+        stack: AsyncExitStack,
+        report: HealthReport,
     ) -> None:
+        self._report = report
         self._settings = settings
         self._links = links
         self._shard = shard
@@ -131,10 +141,16 @@ class Builder:
             case "save":
                 return await self._saver(bus)
             case "gateway":
-                history = kline_history(await self._database(name))
+                history = kline_history(DatabaseReadStore(await self._database(name)))
                 return Gateway(bus, gateway_options(settings.gateway), history=history)
             case "api":
-                return ApiRole(bus, await self._database(name), settings)
+                return ApiRole(
+                    bus,
+                    DatabaseReadStore(await self._database(name)),
+                    api_options(settings),
+                    is_test_mode=lambda: settings.ingest.mode == "test",
+                    more_routes=health_routes(self._report),
+                )
             case _:
                 raise ValueError(f"no role {name!r}")
 
@@ -166,6 +182,44 @@ class Builder:
         return await self._stack.enter_async_context(database)
 
 
+def kline_history(store: DatabaseReadStore) -> KlineHistory:
+    """Return how the gateway reads candles that are older than its ring."""
+
+    async def history(
+        exchange: str, symbol: str, period: str, limit: int
+    ) -> list[tuple[Kline, str | None]]:
+        found = await store.klines(
+            exchange, symbol, period, from_ms=0, to_ms=END_MS, limit=limit, newest_first=True
+        )
+        return [(each, None) for each in reversed(found)]
+
+    return history
+
+
+def _access(listener: Listener, *, trusted_proxies: tuple[str, ...] = ()) -> AccessPolicy:
+    return AccessPolicy(
+        tokens=tuple(token.get_secret_value() for token in listener.tokens),
+        origins=listener.origins,
+        trusted_proxies=trusted_proxies,
+    )
+
+
+def api_options(settings: Settings) -> ApiOptions:
+    """Return the API's options as configured."""
+    api, gateway = settings.api, settings.gateway
+    return ApiOptions(
+        host=api.host,
+        port=api.port,
+        request_timeout_s=api.request_timeout_s,
+        rate_limit_rps=api.rate_limit_rps,
+        access=_access(api),
+        addresses={
+            "push": f"ws://{gateway.host}:{gateway.port}/ws",
+            "tcp": f"{gateway.host}:{gateway.tcp_port}",
+        },
+    )
+
+
 def gateway_options(gateway: GatewaySettings) -> GatewayOptions:
     """Return the push gateway's options as configured."""
     return GatewayOptions(
@@ -176,11 +230,7 @@ def gateway_options(gateway: GatewaySettings) -> GatewayOptions:
         send_buffer_bytes=gateway.send_buffer_bytes,
         ring_bytes=gateway.ring_bytes,
         max_clients=gateway.max_clients,
-        access=AccessPolicy(
-            tokens=tuple(token.get_secret_value() for token in gateway.tokens),
-            origins=gateway.origins,
-            trusted_proxies=gateway.trusted_proxies,
-        ),
+        access=_access(gateway, trusted_proxies=gateway.trusted_proxies),
     )
 
 
@@ -225,7 +275,9 @@ async def run_roles(
     async with serving_health(settings, names) as report, AsyncExitStack() as stack:
         supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report)
         supervisor.handle_signals()
-        roles = await supervisor.unless_stopped(_prepare(settings, names, shard, links, stack))
+        roles = await supervisor.unless_stopped(
+            _prepare(settings, names, shard, links, stack, report)
+        )
         if roles is None:
             return
         if supervise is not None:
@@ -234,10 +286,15 @@ async def run_roles(
 
 
 async def _prepare(
-    settings: Settings, names: Sequence[str], shard: Shard, links: Links, stack: AsyncExitStack
+    settings: Settings,
+    names: Sequence[str],
+    shard: Shard,
+    links: Links,
+    stack: AsyncExitStack,
+    report: HealthReport,
 ) -> list[Role]:
     await prepare_bus(links.setup, settings.nats)
     if settings.database.migrate_on_start:
         await migrate(settings.database.dsn.get_secret_value())
-    builder = Builder(settings, links, shard, stack)
+    builder = Builder(settings, links, shard, stack, report)
     return [await builder.build(name) for name in dict.fromkeys(names)]

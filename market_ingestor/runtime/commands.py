@@ -141,6 +141,7 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
             to_time=scope.to_time,
             periods=settings.klines.periods,
             lateness_s=settings.klines.lateness_s,
+            trade_retention_s=settings.save.trade_retention,
         )
     for difference in report.differences:
         click.echo(str(difference))

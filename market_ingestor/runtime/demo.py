@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -205,7 +206,7 @@ async def _watch(
 
 def _total(metric: Any) -> float:
     """Return the sum over all labels of a counter or gauge."""
-    return sum(
+    return math.fsum(
         sample.value
         for family in metric.collect()
         for sample in family.samples
