@@ -107,7 +107,6 @@ class Queries:
             else:
                 from_ms = max(from_ms, query.cursor.open_time + 1)
         exchange = self._catalog.meant(query.exchange)
-        await self._catalog.require(exchange, query.symbol)
         key = (exchange, query.symbol, query.period)
         # The table first: what was committed and forgotten by memory in between is in neither
         # the other way round.
@@ -117,6 +116,8 @@ class Queries:
         newer = self._memory.open.klines(key, from_ms, to_ms) if query.with_open else []
         newer += self._memory.tail.klines(key, from_ms, to_ms)
         merged = overlay(stored, newer)
+        if not merged:
+            await self._catalog.require(exchange, query.symbol)
         windows = sorted(merged, reverse=newest_first)[: query.limit]
         cursor = None
         if len(windows) == query.limit:
@@ -135,7 +136,6 @@ class Queries:
             exchanges = await self._catalog.exchanges(query.symbol)
         else:
             exchanges = [self._catalog.meant(query.exchange)]
-            await self._catalog.require(exchanges[0], query.symbol)
         found = await self._store.trades(
             query.symbol,
             exchanges,
@@ -144,6 +144,8 @@ class Queries:
             before=query.before,
             limit=query.limit,
         )
+        if not found:
+            await self._catalog.require(exchanges[0], query.symbol)
         cursor = None
         if len(found) == query.limit:
             last = found[-1]
