@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from market_ingestor.klines.candle import kline_of
-from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.columns import Columns, is_run
 from market_ingestor.klines.completeness import Change, Completeness, Evidence
 from market_ingestor.klines.dirty import DirtyWindows, WindowKey
 from market_ingestor.klines.watermark import JUMP_US, Watermark
@@ -278,19 +278,16 @@ class Aggregator:
         if not self.completeness.is_contiguous:
             return columns
         ids, seen = columns.ids, self.seen
-        first, last, count = min(ids), max(ids), len(ids)
-        if last - first + 1 == count and seen.missing(first - 1, last + 1) == [(first, last)]:
-            seen.add_range(first, last)
+        if is_run(ids) and seen.missing(ids[0] - 1, ids[-1] + 1) == [(ids[0], ids[-1])]:
+            seen.add_range(ids[0], ids[-1])
             return columns
         fresh = [row for row, trade_id in enumerate(ids) if seen.add(trade_id)]
-        if len(fresh) == count:
+        if len(fresh) == len(ids):
             return columns
         if self.closed_through is None or opened >= self.closed_through:
-            kept = set(fresh)
             window = self._window(opened, sequence)
-            window.is_doubtful |= any(
-                trade_id not in window.ids for row, trade_id in enumerate(ids) if row not in kept
-            )
+            elsewhere = set(ids).difference(ids[row] for row in fresh)
+            window.is_doubtful |= any(each not in window.ids for each in elsewhere)
         return columns.pick(fresh) if fresh else None
 
     # -- closing

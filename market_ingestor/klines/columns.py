@@ -42,6 +42,13 @@ class Columns(NamedTuple):
         )
 
 
+def is_run(ids: list[int]) -> bool:
+    """Return whether ids are consecutive and ascending; proved by two comparisons of lists."""
+    return ids[-1] - ids[0] + 1 == len(ids) and (
+        len(ids) == 1 or ids == list(range(ids[0], ids[-1] + 1))
+    )
+
+
 def _numbers(texts: list[str]) -> list[Decimal]:
     """Return the values of ``texts``; raises BadNumberError for one that is not fit to use."""
     joined = "".join(texts)

@@ -10,7 +10,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
-from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.columns import Columns, is_run
 from market_ingestor.klines.feeds import Feeds
 from market_ingestor.model.trade import Source
 
@@ -62,13 +62,11 @@ def runs(columns: Columns, prev_id: int | None, source: Source) -> list[Run]:
     each other: ids between them do not exist.
     """
     ids, times = columns.ids, columns.times
-    first, last = ids[0], ids[-1]
-    is_ascending = len(ids) == 1 or all(left < right for left, right in pairwise(ids))
-    if is_ascending and source == "rest":
-        start = first if prev_id is None or prev_id >= first else prev_id + 1
-        return [Run(start, last, times[0], times[-1])]
-    if is_ascending and last - first + 1 == len(ids):
-        return [Run(first, last, times[0], times[-1])]
+    if is_run(ids) and source == "ws":
+        return [Run(ids[0], ids[-1], times[0], times[-1])]
+    if source == "rest" and all(left < right for left, right in pairwise(ids)):
+        start = ids[0] if prev_id is None or prev_id >= ids[0] else prev_id + 1
+        return [Run(start, ids[-1], times[0], times[-1])]
     return list(_runs(sorted(set(zip(ids, times, strict=True)))))
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from operator import mul
 from typing import Final, Self
 
-from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.columns import Columns, is_run
 from market_ingestor.model.decimals import ZERO
 from market_ingestor.model.intervals import IdIntervals
 
@@ -171,11 +171,9 @@ class Window:
 
     def _fresh(self, columns: Columns) -> Columns | None:
         ids = columns.ids
-        first, last, count = ids[0], ids[-1], len(ids)
-        if last - first + 1 == count and (count == 1 or ids == list(range(first, last + 1))):
-            added = self.ids.add_range(first, last) if self._has_none(first, last) else 0
-            if added == count:
-                return columns
+        if is_run(ids) and self._has_none(ids[0], ids[-1]):
+            self.ids.add_range(ids[0], ids[-1])
+            return columns
         rows = [row for row, trade_id in enumerate(ids) if self.ids.add(trade_id)]
         return columns.pick(rows) if rows else None
 

@@ -78,8 +78,8 @@ class Feed:
         trades = [
             Trade[str](
                 id=str(row[0]),
-                price=row[2] if len(row) > 2 else "100",  # type: ignore[misc]
-                amount=row[3] if len(row) > 3 else "1",  # type: ignore[misc]
+                price=row[2] if len(row) > 2 else "100",
+                amount=row[3] if len(row) > 3 else "1",
                 side=_side(row[0]),
                 time_us=(T0 + row[1]) * 1_000,
             )

@@ -1,21 +1,88 @@
 """The klines role against a real nats-server."""
 
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
 import pytest
 
+from market_ingestor.bus import codec, streams, subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.publisher import Publisher
+from market_ingestor.bus.reader import Delivery, OrderedReader
+from market_ingestor.config import KlinesSettings
+from market_ingestor.klines.partition import slot
+from market_ingestor.klines.processor import KlineProcessor
+from market_ingestor.klines.resume import decode, key_of
+from market_ingestor.model.kline import Kline
 from tests.integration.klines.harness import (
+    LIMITS,
     MINUTE,
+    SETTINGS,
+    T0,
     Feed,
     brief,
     connected,
     processing,
     publishing,
     until,
+    until_async,
+    versions,
     wait_versions,
 )
 from tests.integration.klines.memory_store import MemoryStore, saving
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
+
+SLOT = slot("binance", "BTCUSDT")
+
+
+class Setting:
+    """A bus, a feed of BTCUSDT and a store that is kept current."""
+
+    def __init__(self, bus: Bus, publisher: Publisher, store: MemoryStore) -> None:
+        self.bus = bus
+        self.publisher = publisher
+        self.store = store
+        self.feed = Feed(publisher)
+
+    async def begin(self) -> None:
+        """Publish a minute cut by the start and the first trade of minute 1."""
+        await self.feed.trades((1, 1_000, "10"))
+        await self.feed.trades((2, MINUTE + 1_000, "11"))
+
+    async def record(self) -> bytes | None:
+        return await (await self.bus.bucket(subjects.STATE_BUCKET)).get(key_of(SLOT))
+
+    async def settled(self, *processors: KlineProcessor) -> None:
+        """Wait until processors have read everything and have nothing left to correct."""
+
+        async def is_settled() -> bool:
+            raw = await self.bus.stream_state(subjects.RAW_STREAM)
+            kline = await self.bus.stream_state(subjects.KLINE_STREAM)
+            saved = await self.bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+            return (
+                saved is not None
+                and saved.ack_floor == kline.last_sequence
+                and all(
+                    each.health().details["position"] > raw.last_sequence
+                    and each.health().details["publications"] == 0
+                    and not any(len(one.dirty) for one in each.intake.aggregators.values())
+                    for each in processors
+                )
+            )
+
+        await until_async(is_settled)
+
+
+@asynccontextmanager
+async def made(server: NatsHandle) -> AsyncIterator[Setting]:
+    store = MemoryStore()
+    async with connected(server) as bus, publishing(bus) as publisher, saving(bus, store):
+        yield Setting(bus, publisher, store)
 
 
 async def test_marks_close_a_minute(nats_server: NatsHandle) -> None:
@@ -29,11 +96,11 @@ async def test_marks_close_a_minute(nats_server: NatsHandle) -> None:
                 await feed.mark(MINUTE + second * 1_000)
             found = await wait_versions(bus, 2)
     assert brief(found) == [(0, 1, "close", False, 2), (1, 1, "close", True, 2)]
-    second = found[1]
-    assert (second.open, second.high, second.low, second.close) == ("11", "11", "9", "9")
-    assert (second.volume, second.quote_volume) == ("1.5", "15.5")
-    assert (second.buy_volume, second.buy_quote_volume) == ("1", "11")
-    assert (second.first_trade_id, second.last_trade_id) == ("3", "4")
+    whole = found[1]
+    assert (whole.open, whole.high, whole.low, whole.close) == ("11", "11", "9", "9")
+    assert (whole.volume, whole.quote_volume) == ("1.5", "15.5")
+    assert (whole.buy_volume, whole.buy_quote_volume) == ("1", "11")
+    assert (whole.first_trade_id, whole.last_trade_id) == ("3", "4")
 
 
 async def test_late_trade_gives_revision_two(nats_server: NatsHandle) -> None:
@@ -50,3 +117,285 @@ async def test_late_trade_gives_revision_two(nats_server: NatsHandle) -> None:
             await until(lambda: processor.corrections.waiting == 0)
     assert brief(found)[2] == (1, 2, "late", True, 3)
     assert found[2].close == "50"
+
+
+async def test_a_hole_makes_a_candle_incomplete_and_its_refill_complete(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store):
+        await setting.begin()
+        await setting.feed.trades((5, MINUTE + 30_000))
+        await setting.feed.trades((6, 2 * MINUTE + 5_000))
+        found = await wait_versions(setting.bus, 2)
+        assert brief(found)[1] == (1, 1, "close", False, 2)
+        refill = Feed(setting.publisher, "refill", source="rest")
+        await refill.trades((3, MINUTE + 10_000), (4, MINUTE + 20_000), prev_id="2")
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (1, 2, "repair", True, 4)
+
+
+async def test_ids_the_venue_does_not_have_complete_a_candle_without_new_trades(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store):
+        await setting.begin()
+        await setting.feed.trades((5, MINUTE + 30_000))
+        await setting.feed.trades((6, 2 * MINUTE + 5_000))
+        await wait_versions(setting.bus, 2)
+        refill = Feed(setting.publisher, "refill", source="rest")
+        await refill.trades((5, MINUTE + 30_000), prev_id="2")
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (1, 2, "repair", True, 2)
+
+
+async def test_a_hole_found_later_takes_completeness_back(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store):
+        await setting.begin()
+        await setting.feed.mark(2 * MINUTE + 5_000)
+        assert brief(await wait_versions(setting.bus, 2))[1] == (1, 1, "close", True, 1)
+        await setting.feed.trades((9, 3 * MINUTE))
+        assert brief(await wait_versions(setting.bus, 3))[2] == (1, 2, "gap", False, 1)
+
+
+async def test_longer_periods_are_published_too(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store):
+        await setting.begin()
+        for minute in range(2, 12):
+            await setting.feed.trades((minute + 1, minute * MINUTE + 1_000, str(10 + minute)))
+        found = await wait_versions(setting.bus, 2, "5m")
+    assert brief(found) == [(0, 1, "close", False, 5), (5, 1, "close", True, 5)]
+    assert (found[1].open, found[1].close, found[1].volume) == ("15", "19", "5")
+    assert (found[1].first_trade_id, found[1].last_trade_id) == ("6", "10")
+
+
+async def test_a_late_trade_reaches_the_longer_periods(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        for minute in range(2, 7):
+            await setting.feed.trades((minute + 1, minute * MINUTE + 1_000))
+        await wait_versions(setting.bus, 1, "5m")
+        await setting.feed.trades((8, 3 * MINUTE + 2_000, "500"), received=6 * MINUTE + 2_000)
+        found = await wait_versions(setting.bus, 2, "5m")
+        assert brief(found)[1] == (0, 2, "late", False, 6)
+        assert found[1].high == "500"
+        await setting.settled(processor)
+
+
+async def test_a_killed_processor_is_replaced_without_another_version(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting:
+        async with processing(setting.bus, setting.store):
+            await setting.begin()
+            for minute in range(2, 5):
+                await setting.feed.trades((minute + 1, minute * MINUTE + 1_000))
+            await wait_versions(setting.bus, 4)
+        await setting.feed.trades((6, 5 * MINUTE + 1_000))
+        await setting.feed.trades((7, 6 * MINUTE + 1_000))
+        async with processing(setting.bus, setting.store) as second:
+            found = await wait_versions(setting.bus, 6)
+            await setting.settled(second)
+            found = await versions(setting.bus)
+            long = await versions(setting.bus, "5m")
+    assert brief(found) == [(0, 1, "close", False, 1)] + [
+        (minute, 1, "close", True, 1) for minute in range(1, 6)
+    ]
+    assert brief(long) == [(0, 1, "close", False, 5)]
+
+
+async def test_a_stopped_processor_leaves_a_record_that_is_up_to_date(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting:
+        processor = KlineProcessor(setting.bus, setting.store, SETTINGS)
+        running = asyncio.create_task(processor.run())
+        await setting.begin()
+        await setting.feed.trades((3, 2 * MINUTE + 5_000))
+        last = await setting.feed.mark(2 * MINUTE + 6_000)
+        await until(lambda: processor.health().details["position"] > last)
+        processor.stop()
+        async with asyncio.timeout(5):
+            await running
+        assert not processor.health().is_ready
+        assert len(await versions(setting.bus)) == 2
+        payload = await setting.record()
+        assert payload is not None
+        record = decode(payload)
+        assert record.position == 3  # the batch of the minute that is still open
+        assert record.symbols["binance.BTCUSDT"].closed_through == T0 + 2 * MINUTE
+
+
+async def test_stop_works_while_the_server_is_away(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting:
+        processor = KlineProcessor(setting.bus, setting.store, SETTINGS)
+        running = asyncio.create_task(processor.run())
+        await until(lambda: processor.health().is_ready)
+        await nats_server.kill()
+        await until(lambda: not processor.health().is_ready)
+        processor.stop()
+        async with asyncio.timeout(8):
+            await running
+        await nats_server.start()
+
+
+async def test_two_processors_publish_each_content_once(nats_server: NatsHandle) -> None:
+    async with (
+        made(nats_server) as setting,
+        connected(nats_server, "second") as other,
+        processing(setting.bus, setting.store) as first,
+        processing(other, setting.store) as second,
+    ):
+        await setting.begin()
+        for minute in range(2, 8):
+            await setting.feed.trades((minute + 10, minute * MINUTE + 1_000), prev_id="2")
+            await setting.feed.trades((100 + minute, (minute - 1) * MINUTE + 30_000))
+        await setting.feed.mark(9 * MINUTE)
+        await wait_versions(setting.bus, 8)
+        await setting.settled(first, second)
+        found = await versions(setting.bus)
+    by_window = defaultdict[int, list[Kline]](list)
+    for each in found:
+        by_window[each.open_time].append(each)
+    for several in by_window.values():
+        assert [each.revision for each in several] == list(range(1, len(several) + 1))
+        contents = [(each.complete, each.trade_count, each.volume) for each in several]
+        assert all(left != right for left, right in pairwise(contents))
+
+
+async def test_first_versions_do_not_wait_for_the_database_corrections_do(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        await setting.feed.trades((3, 2 * MINUTE + 5_000))
+        await wait_versions(setting.bus, 2)
+        setting.store.is_back.clear()
+        await setting.feed.trades((4, MINUTE + 50_000), received=2 * MINUTE + 6_000)
+        await setting.feed.trades((5, 3 * MINUTE + 5_000))
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2][:3] == (2, 1, "close")
+        await until(lambda: processor.corrections.waiting == 1)
+        assert len(await versions(setting.bus)) == 3
+        setting.store.is_back.set()
+        found = await wait_versions(setting.bus, 4)
+        assert brief(found)[3] == (1, 2, "late", True, 2)
+        await setting.settled(processor)
+        assert not processor.corrections.is_store_away
+
+
+async def test_a_silent_stream_is_closed_by_the_own_clock_and_incomplete(
+    nats_server: NatsHandle,
+) -> None:
+    settings = KlinesSettings(periods=("1m",), lateness_s=1, hold_max_s=2, live_interval_ms=10)
+    async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):
+        await setting.begin()
+        await setting.feed.trades((3, 2 * MINUTE - 1_000))
+        found = await wait_versions(setting.bus, 2)
+        assert brief(found)[1] == (1, 1, "close", False, 2)
+        await setting.feed.trades((4, 2 * MINUTE + 30_000))
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (1, 2, "repair", True, 2)
+
+
+async def test_what_cannot_be_used_becomes_a_dead_letter(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        subject = subjects.raw("binance", "BTCUSDT")
+        bad = [b"{", b"x" * 100_000, b'{"v":1}']
+        sequences = [
+            (await setting.publisher.publish(subject, payload, f"bad{number}")).sequence
+            for number, payload in enumerate(bad)
+        ]
+        await setting.feed.trades((1, 1_000, "1e99"))
+        await setting.begin()
+        await setting.feed.trades((3, 2 * MINUTE + 5_000))
+        assert brief(await wait_versions(setting.bus, 2))[1] == (1, 1, "close", True, 1)
+        assert processor.health().details["dead_letters"] == 4
+        letters: list[Delivery] = []
+        async with OrderedReader(setting.bus, subjects.DEAD_STREAM, start_sequence=1) as reader:
+            while len(letters) < 4:
+                letters += await reader.next(5)
+    assert {each.subject for each in letters} == {"market.dead.klines"}
+    assert [len(each.payload) for each in letters[:3]] == [1, codec.DEAD_LETTER_BYTES_MAX, 7]
+    assert sequences == [1, 2, 3]
+
+
+async def test_open_candles_are_told_at_once_and_then_throttled(nats_server: NatsHandle) -> None:
+    settings = KlinesSettings(periods=("1m", "5m"), live_interval_ms=200)
+    heard: list[tuple[float, Kline]] = []
+    loop = asyncio.get_running_loop()
+
+    async def hear(subject: str, payload: bytes) -> None:
+        heard.append((loop.time(), codec.kline(subject, payload)))
+
+    async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):
+        await setting.bus.subscribe_core(subjects.LIVE_ALL, hear)
+        await setting.bus.client.flush()
+        began = loop.time()
+        for number in range(1, 120):
+            await setting.feed.trades((number, number * 10))
+        await until(lambda: bool(heard) and heard[-1][1].trade_count == 119)
+        took = loop.time() - began
+    minutes = [(at, kline) for at, kline in heard if kline.period == "1m"]
+    assert len(minutes) == len(heard) - len(minutes)
+    assert 2 <= len(minutes) <= took / 0.2 + 2
+    assert minutes[0][1].trade_count < 10
+    assert {kline.revision for _, kline in minutes} == {0}
+
+
+async def test_a_recreated_stream_leaves_nothing_wrong(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting:
+        async with processing(setting.bus, setting.store) as first:
+            await setting.begin()
+            await setting.feed.trades((3, 2 * MINUTE + 5_000))
+            await wait_versions(setting.bus, 2)
+            await setting.settled(first)
+            await asyncio.sleep(1.2)  # a record is written once a second
+        await setting.feed.trades((4, 2 * MINUTE + 6_000, "70"))
+        await setting.feed.trades((5, 3 * MINUTE + 6_000, "80"))
+        await until(lambda: len(setting.store.rows["binance", "BTCUSDT"]) == 5)
+        await setting.bus.api(f"STREAM.DELETE.{subjects.RAW_STREAM}")
+        configs = streams.market_streams(
+            raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
+        )
+        await setting.bus.ensure_streams(configs, update=True)
+        async with processing(setting.bus, setting.store) as second:
+            feed = Feed(setting.publisher, "new")
+            await feed.trades((6, 5 * MINUTE + 1_000), prev_id="5")
+            await feed.trades((7, 6 * MINUTE + 5_000))
+            found = await wait_versions(setting.bus, 5)
+            await setting.settled(second)
+    assert sorted((each[0], each[4]) for each in brief(found)) == [
+        (0, 1), (1, 1), (2, 2), (3, 1), (5, 1),
+    ]  # fmt: skip
+
+
+async def test_candles_go_on_after_the_server_was_killed(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        for minute in range(2, 20):
+            if minute == 10:
+                await nats_server.kill()
+                await nats_server.start()
+            await setting.feed.trades((minute + 1, minute * MINUTE + 5_000))
+        found = await wait_versions(setting.bus, 19)
+        await setting.settled(processor)
+        found = await versions(setting.bus)
+    assert brief(found)[1:] == [(minute, 1, "close", True, 1) for minute in range(1, 19)]
+
+
+async def test_flat_candles_fill_quiet_minutes_and_follow_corrections(
+    nats_server: NatsHandle,
+) -> None:
+    settings = KlinesSettings(periods=("1m", "5m"), fill_empty=True)
+    async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):
+        await setting.begin()
+        await setting.feed.trades((3, 4 * MINUTE + 5_000, "12"))
+        found = await wait_versions(setting.bus, 4)
+        assert [(each.close, each.trade_count) for each in found[1:]] == [
+            ("11", 1), ("11", 0), ("11", 0),
+        ]  # fmt: skip
+        await setting.feed.trades((4, MINUTE + 50_000, "15"), received=4 * MINUTE + 6_000)
+        found = await wait_versions(setting.bus, 7)
+    newest = {each.open_time: each for each in found}
+    assert [newest[T0 + n * MINUTE].close for n in (1, 2, 3)] == ["15", "15", "15"]
+    assert [newest[T0 + n * MINUTE].revision for n in (1, 2, 3)] == [2, 2, 2]

@@ -61,8 +61,8 @@ def test_a_range_shrinks_as_it_is_searched() -> None:
     dirty.scanned(4 * MINUTE)
     assert dirty.rescan == Rescan(4 * MINUTE, 10 * MINUTE, 4, 8)
     dirty.scanned(10 * MINUTE)
-    assert dirty.rescan is None
     assert not dirty.has_minutes(0, 20 * MINUTE)
+    assert len(dirty) == 0
 
 
 def test_longer_windows_are_no_minutes() -> None:
