@@ -34,6 +34,7 @@ from market_ingestor.push.subscriptions import EVENT, TRADE, common_pattern
 from market_ingestor.push.tcp import TcpServer
 from market_ingestor.push.websocket import GOING_AWAY, POLICY, WebSocketServer
 from market_ingestor.runtime.role import Health
+from market_ingestor.runtime.web import listen
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +76,28 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_clients: int = 20_000
     access: AccessPolicy = AccessPolicy()
     stop_timeout_s: float = 3.0
+
+
+class _Identity:
+    """Looks now and then whether a stream is still the one a reader began with."""
+
+    def __init__(self, state: StreamState) -> None:
+        self._state = state
+        self._due_at = time.monotonic() + CHECK_STREAM_S
+
+    def is_due(self) -> bool:
+        """Return whether it is time to look."""
+        if time.monotonic() < self._due_at:
+            return False
+        self._due_at = time.monotonic() + CHECK_STREAM_S
+        return True
+
+    def is_lost(self, now: StreamState, reader: OrderedReader) -> bool:
+        """Return whether the stream was made anew or lost what was read."""
+        lost = now.created != self._state.created or now.last_sequence < reader.next_sequence - 1
+        if lost:
+            _log.warning("stream_made_anew", stream=now.name)
+        return lost
 
 
 class Gateway:
@@ -168,9 +191,13 @@ class Gateway:
             _log.warning("ring_not_warm", after_s=WARM_UP_S)
         if self._stopping.is_set():
             return
-        self.port = await sockets.start(self._options.host, self._options.port)
+        listener = listen("gateway.port", self._options.host, self._options.port)
+        await sockets.start(listener)
+        self.port = listener.getsockname()[1]
         if self._options.tcp_port is not None:
-            self.tcp_port = await lines.start(self._options.host, self._options.tcp_port)
+            listener = listen("gateway.tcp_port", self._options.host, self._options.tcp_port)
+            await lines.start(listener)
+            self.tcp_port = listener.getsockname()[1]
         self._is_serving = True
         _log.info("gateway_serving", host=self._options.host, port=self.port, tcp=self.tcp_port)
         await self._stopping.wait()
@@ -207,20 +234,15 @@ class Gateway:
 
     async def _read_candles(self, reader: OrderedReader, state: StreamState) -> None:
         """Read until the stream is another one."""
-        loop = asyncio.get_running_loop()
-        check_at = loop.time() + CHECK_STREAM_S
+        identity = _Identity(state)
         while True:
             if self._hub.ring.last_sequence >= state.last_sequence:
                 self._warm.set()
             for arrived in await reader.next(POLL_S):
                 self._on_candle(arrived)
             self._pump.wake()
-            if loop.time() >= check_at:
-                check_at = loop.time() + CHECK_STREAM_S
-                now = await self._state(subjects.KLINE_STREAM)
-                if now.created != state.created or now.last_sequence < reader.next_sequence - 1:
-                    _log.warning("stream_made_anew", stream=state.name)
-                    return
+            if identity.is_due() and identity.is_lost(await self._state(state.name), reader):
+                return
 
     async def _ring_start(self, state: StreamState) -> int:
         """Return the sequence from which the ring would be full, at most `RING_AGE` ago."""
@@ -279,13 +301,17 @@ class Gateway:
     # -- events, and trades while somebody wants them
 
     async def _follow_events(self) -> None:
-        state = await self._state(subjects.EVENT_STREAM)
-        async with OrderedReader(
-            self._bus, subjects.EVENT_STREAM, start_sequence=state.last_sequence + 1
-        ) as reader:
-            while True:
-                for arrived in await reader.next(POLL_S):
-                    self._on_event(arrived)
+        while True:
+            state = await self._state(subjects.EVENT_STREAM)
+            identity = _Identity(state)
+            async with OrderedReader(
+                self._bus, subjects.EVENT_STREAM, start_sequence=state.last_sequence + 1
+            ) as reader:
+                while not (
+                    identity.is_due() and identity.is_lost(await self._state(state.name), reader)
+                ):
+                    for arrived in await reader.next(POLL_S):
+                        self._on_event(arrived)
 
     def _on_event(self, arrived: Delivery) -> None:
         try:
@@ -305,31 +331,38 @@ class Gateway:
                 self._trades_changed.clear()
                 await self._trades_changed.wait()
                 continue
-            if start is None:
-                start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
+            state = await self._state(subjects.RAW_STREAM)
+            start = state.last_sequence + 1 if start is None else start
             async with OrderedReader(
                 self._bus, subjects.RAW_STREAM, start_sequence=start, filter_subject=wanted
             ) as reader:
-                start = await self._read_trades(reader, wanted)
+                start = await self._read_trades(reader, wanted, _Identity(state))
 
     def _wanted_trades(self) -> str | None:
         """Return the narrowest subject that covers every trade topic subscribed."""
         patterns = self._hub.patterns(TRADE)
         return "market.raw." + ".".join(common_pattern(patterns)) if patterns else None
 
-    async def _read_trades(self, reader: OrderedReader, wanted: str) -> int:
-        """Read until other trades are wanted; returns where to begin with them."""
-        while True:
+    async def _read_trades(
+        self, reader: OrderedReader, wanted: str, identity: "_Identity"
+    ) -> int | None:
+        """Read until other trades are wanted; returns where to begin with them.
+
+        None: from the stream's end, because the stream is another one.
+        """
+        while self._wanted_trades() == wanted:
             self._take_trades(await reader.next(POLL_S / 4))
-            if self._wanted_trades() == wanted:
-                continue
-            start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
-            while reader.next_sequence < start:
-                rest = await reader.next(SWITCH_S)
-                if not rest:
-                    break
-                self._take_trades(rest)
-            return max(start, reader.next_sequence)
+            if identity.is_due():
+                now = await self._state(subjects.RAW_STREAM)
+                if identity.is_lost(now, reader):
+                    return None
+        start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
+        while reader.next_sequence < start:
+            rest = await reader.next(SWITCH_S)
+            if not rest:
+                break
+            self._take_trades(rest)
+        return max(start, reader.next_sequence)
 
     def _take_trades(self, arrived: list[Delivery]) -> None:
         for each in arrived:

@@ -12,11 +12,11 @@ from market_ingestor.push.desk import Desk, RateLimit
 from market_ingestor.push.door import Door
 from market_ingestor.push.messages import BadRequestError, Message, Token
 from market_ingestor.push.pump import Client, Pump
+from market_ingestor.push.websocket import shrink_send_buffer
 
 SILENCE_S: Final = 1.0  # a client that has sent nothing for so long only wants to look
 TOKEN_TIMEOUT_S: Final = 10.0
 DEFAULT_TOPICS: Final = ("stats.*.*",)  # prices and VWAP of everything
-BACKLOG: Final = 100
 
 
 class _Line(asyncio.Protocol):
@@ -42,6 +42,7 @@ class _Line(asyncio.Protocol):
             self._transport.abort()
             return
         self._address = address
+        shrink_send_buffer(transport)
         tcp = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -166,11 +167,10 @@ class TcpServer:
         self.tokens = access.tokens
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which the system chose where 0 was given."""
+    async def start(self, listener: socket.socket) -> None:
+        """Accept clients on a socket that listens."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Line(self), host, port, backlog=BACKLOG)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._server = await loop.create_server(lambda: _Line(self), sock=listener)
 
     def stop(self) -> None:
         """Stop listening; the connections are closed by whoever knows the clients."""

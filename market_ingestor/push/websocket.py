@@ -4,8 +4,10 @@ Further protocols get a path in `WebSocketServer.paths` and a handler of their o
 """
 
 import asyncio
+import contextlib
 import http
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -26,7 +28,8 @@ from market_ingestor.push.pump import Client, ClientGoneError, Pump
 OPEN_TIMEOUT_S: Final = 10.0  # for the HTTP request of the handshake
 TOKEN_TIMEOUT_S: Final = 10.0  # for the first message, where it has to bring a token
 PING_INTERVAL_S: Final = 20.0
-PING_TIMEOUT_S: Final = 20.0
+PING_TIMEOUT_S: Final = 60.0  # a slow client finds the ping behind what its buffers hold
+SEND_BUFFER_BYTES: Final = 256 * 1024  # of the kernel: what lies there can grow no newer
 CLOSE_TIMEOUT_S: Final = 3.0  # for the client's half of the closing handshake
 
 GOING_AWAY: Final = 1001
@@ -35,6 +38,17 @@ POLICY: Final = 1008
 # What a single client does wrong is counted, not logged: a hostile one would fill the disk.
 _quiet: Final = logging.getLogger("market_ingestor.push.connections")
 _quiet.setLevel(logging.CRITICAL)
+
+
+def shrink_send_buffer(transport: asyncio.BaseTransport) -> None:
+    """Keep the kernel from taking megabytes for a client that reads slowly.
+
+    Values are conflated only before they are handed to the kernel.
+    """
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
+        )
 
 
 class _Connection(ServerConnection):
@@ -46,6 +60,10 @@ class _Connection(ServerConnection):
     address = ""
     is_trusted = False
     is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        shrink_send_buffer(transport)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -113,12 +131,11 @@ class WebSocketServer:
         self._server: Server | None = None
         self.paths: dict[str, Callable[[_Connection], Awaitable[None]]] = {"/ws": self._native}
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which the system chose where 0 was given."""
+    async def start(self, listener: socket.socket) -> None:
+        """Accept clients on a socket that listens."""
         self._server = await serve(
             self._handle,
-            host,
-            port,
+            sock=listener,
             compression=None,  # it would hold tens of kilobytes per client
             process_request=self._admit,
             open_timeout=OPEN_TIMEOUT_S,
@@ -132,7 +149,6 @@ class WebSocketServer:
             logger=_quiet,
             create_connection=_Connection,
         )
-        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, timeout_s: float) -> None:
         """Close every client with 1001; those that do not answer in time are cut off."""

@@ -97,6 +97,13 @@ class Market:
         self._is_back = asyncio.Event()
         bus.on_reconnect(self._is_back.set)
 
+    async def make_streams(self) -> None:
+        """Create the streams that are not there."""
+        configs = streams.market_streams(
+            raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
+        )
+        await self.bus.ensure_streams(configs, update=True)
+
     async def reconnected(self) -> None:
         """Return when the connection is back after it was lost."""
         async with asyncio.timeout(15):
@@ -147,12 +154,10 @@ class Market:
 @asynccontextmanager
 async def market(url: str) -> AsyncIterator[Market]:
     bus = await Bus.connect([url], name="test")
-    configs = streams.market_streams(
-        raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
-    )
-    await bus.ensure_streams(configs, update=True)
     try:
-        yield Market(bus)
+        made = Market(bus)
+        await made.make_streams()
+        yield made
     finally:
         await bus.close()
 

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import subjects
 from market_ingestor.model.kline import Kline
+from market_ingestor.push import gateway as gateway_module
 from market_ingestor.push.gateway import Gateway
 from market_ingestor.push.positions import Position, parse
 from tests.integration.push.harness import (
@@ -503,6 +504,29 @@ async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
         await bus.reconnected()
         await bus.closed(kline(1), kline(0, revision=2))
         assert minutes(await reader.until(2, wait_s=15)) == [(1, 1), (0, 2)]
+
+
+async def test_stream_made_anew_is_noticed(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "CHECK_STREAM_S", 0.1)
+    async with (
+        market(nats_server.url) as bus,
+        gateway(nats_server.url) as push,
+        client(push.port) as reader,
+    ):
+        before = await reader.ask(action="subscribe", topics=[TOPIC])
+        await bus.closed(kline(0))
+        await reader.receive()
+        await bus.bus.api(f"STREAM.DELETE.{subjects.KLINE_STREAM}")
+        await bus.make_streams()
+        await bus.closed(kline(1))
+        again = await reader.receive(15)
+        assert minutes([again]) == [(1, 1)]
+        old, new = parse(before["position"]), parse(again["position"])
+        assert old is not None
+        assert new is not None
+        assert old.epoch != new.epoch
 
 
 class TestAccess:
