@@ -102,14 +102,14 @@ class DatabaseReadStore:
         symbol: str,
         exchanges: Sequence[str],
         *,
-        from_us: int | None,
-        to_us: int | None,
+        from_ms: int | None,
+        to_ms: int | None,
         before: TradeKey | None,
         limit: int,
     ) -> Sequence[StoredTrade]:
-        """Return trades newest first: ``from_us <= time < to_us``, strictly behind ``before``."""
-        low = FAR_PAST if from_us is None else at(from_us)
-        high = FAR_FUTURE if to_us is None else at(to_us)
+        """Return trades newest first: ``from_ms <= time < to_ms``, strictly behind ``before``."""
+        low = FAR_PAST if from_ms is None else at_ms(from_ms)
+        high = FAR_FUTURE if to_ms is None else at_ms(to_ms)
         last = (high, 0, "") if before is None else (at(before.time_us), len(before.id), before.id)
         if len(exchanges) == 1:
             rows = await self._database.fetch(
@@ -126,7 +126,7 @@ class DatabaseReadStore:
     async def latest_trade(self, exchange: str, symbol: str) -> StoredTrade | None:
         """Return the trade with the greatest (time, id), None when there is none."""
         found = await self.trades(
-            symbol, [exchange], from_us=None, to_us=None, before=None, limit=1
+            symbol, [exchange], from_ms=None, to_ms=None, before=None, limit=1
         )
         return found[0] if found else None
 
