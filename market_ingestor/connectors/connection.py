@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.intake import Route, Track, accept
@@ -199,6 +200,8 @@ class Connection:
                 if not outbox.has_room and not await self._pause(socket):
                     return "paused for too long: the bus does not take what was read"
         except ConnectionClosed as closed:
+            if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self._context.reject(Rejected("bad_type", "a frame beyond the venue's bound"))
             return excerpt(str(closed))
 
     def _on_trades(self, event: Trades, received_us: int, now: float) -> None:

@@ -137,6 +137,7 @@ class GapFinder:
             time_of: Gives a trade time, UTC microseconds, near any id.
             now: Monotonic seconds.
         """
+        first_live = self._present.lowest
         for first, last in known:
             self._present.add_range(first, last)
         lowest, highest = self._present.lowest, self._present.highest
@@ -146,11 +147,14 @@ class GapFinder:
             self._newest = highest
             self._newest_time_us = time_of(highest)
         for first, last in self._present.missing(lowest, highest):
-            if last - first < ID_RESET:
-                after_us, before_us = time_of(first - 1), time_of(last + 1)
-                self._suspect(
-                    first - 1, last + 1, min(after_us, before_us), max(after_us, before_us), now
-                )
+            if last - first >= ID_RESET:
+                continue
+            after_us, before_us = time_of(first - 1), time_of(last + 1)
+            if first_live is not None and last + 1 >= first_live:
+                before_us = self._newest_time_us  # the stream does not know this trade's time yet
+            self._suspect(
+                first - 1, last + 1, min(after_us, before_us), max(after_us, before_us), now
+            )
 
     def reopen(self, gap: FoundGap, now: float) -> None:
         """Suspect a hole that was found before our start and never settled.

@@ -23,6 +23,7 @@ from market_ingestor.connectors.feed import FeedNames
 from market_ingestor.connectors.fleet import Fleet
 from market_ingestor.connectors.outbox import Outbox
 from market_ingestor.connectors.registry import venue_for
+from market_ingestor.connectors.stream_guard import StreamGuard
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.partition import slot
 from market_ingestor.runtime.role import Health
@@ -70,12 +71,14 @@ class IngestRole:
         self._stopping = asyncio.Event()
         self._is_started = False
         self.publisher = Publisher(bus)
+        self._guard = StreamGuard(bus)
         self.outbox = Outbox(
             self.publisher,
             Batcher(
                 messages_per_s=settings.max_messages_per_s,
                 linger_max_s=settings.linger_ms_max / 1000,
             ),
+            self._guard,
             buffer_trades=settings.buffer_trades,
             on_latency=_observe_latency,
         )
@@ -119,6 +122,7 @@ class IngestRole:
         async with asyncio.TaskGroup() as tasks:
             services = [
                 tasks.create_task(self.publisher.run()),
+                tasks.create_task(self._guard.run()),
                 tasks.create_task(self.outbox.run()),
                 tasks.create_task(self._export()),
             ]
@@ -148,6 +152,8 @@ class IngestRole:
             problems.append("not connected to NATS")
         elif self.publisher.is_held:
             problems.append("JetStream refuses messages")
+        if self._guard.is_full:
+            problems.append("the raw stream is full")
         return Health(
             is_ready=self._is_started and self._bus.is_connected and not self._stopping.is_set(),
             problems=tuple(problems),
@@ -180,6 +186,7 @@ class _Exporter:
         publisher, outbox, name = self._role.publisher, self._role.outbox, self._role.name
         metrics.publish_in_flight.labels(name).set(publisher.in_flight)
         metrics.queue_items.labels("ingest_trades").set(outbox.trades)
+        metrics.queue_items_max.labels("ingest_trades").set(outbox.trades_max)
         self._count(metrics.publish_resent_total, publisher.resent, name)
         self._count(metrics.publish_rejected_total, publisher.refused, name)
 

@@ -19,6 +19,7 @@ from market_ingestor.bus.publisher import Publisher
 from market_ingestor.connectors.account import Account
 from market_ingestor.connectors.batcher import Batcher
 from market_ingestor.connectors.feed import Feed, Lane, Message
+from market_ingestor.connectors.stream_guard import StreamGuard
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.trade import TextTrade
 
@@ -41,11 +42,13 @@ class Outbox:
     Args:
         publisher: Runs elsewhere; its window is the bound behind this one.
         batcher: The message budget.
+        guard: Knows how full the stream is; runs elsewhere too.
         buffer_trades: Trades that may wait here before readers pause.
         on_latency: Called with exchange and seconds from trade time to acknowledgement, once per
             live batch, for its first trade.
 
     Attributes:
+        trades_max: The bound of `trades`; what one frame brings may overshoot it.
         events_dropped: Events lost because `EVENTS_MAX` waited already.
     """
 
@@ -53,13 +56,15 @@ class Outbox:
         self,
         publisher: Publisher,
         batcher: Batcher,
+        guard: StreamGuard,
         *,
         buffer_trades: int,
         on_latency: Observer | None = None,
     ) -> None:
         self._publisher = publisher
         self._batcher = batcher
-        self._buffer_trades = buffer_trades
+        self._guard = guard
+        self.trades_max = buffer_trades
         self._on_latency = on_latency
         self._accounts: dict[str, Account] = {}
         self._marks: dict[Feed, tuple[int, bool]] = {}
@@ -90,7 +95,12 @@ class Outbox:
     @property
     def has_room(self) -> bool:
         """Return whether readers may read: the buffer has room and the server accepts."""
-        return self.trades < self._buffer_trades and not self._publisher.is_held
+        return self.trades < self.trades_max and not self.is_held
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether nothing may be sent now: the server refuses, or soon would."""
+        return self._publisher.is_held or self._guard.is_full
 
     async def room(self) -> None:
         """Wait until `has_room`."""
@@ -158,7 +168,7 @@ class Outbox:
     async def _send(self, feed: Feed, message: Message) -> None:
         feed.has_spoken = True
         account = self.account(feed.exchange)
-        while self._publisher.is_held:  # noqa: ASYNC110 - as in `room`
+        while self.is_held:  # noqa: ASYNC110 - as in `room`
             await asyncio.sleep(ROOM_POLL_S)  # or what is refused now would come behind what is not
         await self._publisher.send(
             message.subject,

@@ -104,7 +104,6 @@ class Refiller:
                 retry_in_s=round(wait_s, 1),
             )
             for hole in holes:
-                hole.errors += 1
                 hole.not_before = loop.time() + wait_s
                 self._put(hole)
             return

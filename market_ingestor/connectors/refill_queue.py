@@ -24,14 +24,12 @@ class Hole(msgspec.Struct, kw_only=True, eq=False):
         gap: As it was found and published.
         not_before: Monotonic seconds; before it the venue is not asked.
         late: Walks after which the venue's history did not reach it yet.
-        errors: Walks that ended with an error, since the last that did not.
     """
 
     track: Track
     gap: FoundGap
     not_before: float = 0.0
     late: int = 0
-    errors: int = 0
 
     def try_later(self, now: float) -> bool:
         """Put off because the venue's history is late; return whether another try is due."""

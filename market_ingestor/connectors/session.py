@@ -55,6 +55,8 @@ class Session:
         """Return what is wrong, one clause, None when all is well."""
         if not self.is_up:
             return f"down: {self._reason}"
+        if any(each.feed.is_paused for each in self._alive):
+            return "paused: the bus does not take what was read"
         if self.memory.refused:
             return f"refused: {', '.join(sorted(self.memory.refused)[:5])}"
         return None

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.jetstream import Bus
 from market_ingestor.simulator import SimulatedVenue
 from tests.integration.connectors.harness import (
     LIMITS,
@@ -72,12 +73,36 @@ async def test_a_bus_away_for_long_pauses_reading_and_then_lets_go_of_the_venue(
         assert (await read_raw(bus, in_order=False)).holes(("sim-okx", "BTCUSDT")) == []
 
 
-async def test_a_full_stream_holds_reading_until_it_has_room(nats_server: NatsHandle) -> None:
-    small = streams.StreamLimits(max_age_s=3_600, max_bytes=60_000, duplicate_window_s=30)
-    settings = SETTINGS.model_copy(update={"pause_max_s": 1.0})
+async def test_a_stream_nearly_full_holds_reading_and_loses_nothing(
+    nats_server: NatsHandle,
+) -> None:
+    small = streams.StreamLimits(max_age_s=3_600, max_bytes=400_000, duplicate_window_s=30)
+    settings = SETTINGS.model_copy(update={"pause_max_s": 0.5})
     async with (
         connected(nats_server, small) as bus,
-        SimulatedVenue("okx", ["BTC-USDT"], rate=200) as venue,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=300) as venue,
+        ingesting(bus, configured(venue), settings) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-okx")
+        await until(lambda: "the raw stream is full" in ingest.role.health().problems)
+        await until(lambda: venue.stats.connections_open == 0)
+        assert account.balances
+        assert ingest.role.publisher.refused == 0
+        await widen(bus)
+        before = account.published
+        await until(lambda: venue.stats.connections == 2 and account.published > before + 100)
+        await until(lambda: ingest.states.get("filled", 0) == ingest.states.get("found", -1))
+        await ingest.stop()
+        assert ingest.account("sim-okx").in_flight == 0
+        assert (await read_raw(bus)).holes(("sim-okx", "BTCUSDT")) == []
+
+
+async def test_what_the_server_refuses_waits_until_it_has_room(nats_server: NatsHandle) -> None:
+    tiny = streams.StreamLimits(max_age_s=3_600, max_bytes=20_000, duplicate_window_s=30)
+    settings = SETTINGS.model_copy(update={"pause_max_s": 1.0})
+    async with (
+        connected(nats_server, tiny) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=500) as venue,
         ingesting(bus, configured(venue), settings) as ingest,
     ):
         account = ingest.role.outbox.account("sim-okx")
@@ -85,16 +110,19 @@ async def test_a_full_stream_holds_reading_until_it_has_room(nats_server: NatsHa
         assert "JetStream refuses messages" in ingest.role.health().problems
         await until(lambda: venue.stats.connections_open == 0)
         assert account.balances
-        config = streams.stream_config(
-            subjects.RAW_STREAM, subjects.RAW_ALL, LIMITS, replicas=1, keeps_unread=True
-        )
-        await bus.ensure_streams([config], update=True)
+        await widen(bus)
         before = account.published
         await until(lambda: venue.stats.connections == 2 and account.published > before + 100)
-        await until(lambda: ingest.states.get("filled", 0) == ingest.states.get("found", -1))
         await ingest.stop()
         assert ingest.account("sim-okx").in_flight == 0
-        assert (await read_raw(bus, in_order=False)).holes(("sim-okx", "BTCUSDT")) == []
+
+
+async def widen(bus: Bus) -> None:
+    """Make room in the raw stream."""
+    config = streams.stream_config(
+        subjects.RAW_STREAM, subjects.RAW_ALL, LIMITS, replicas=1, keeps_unread=True
+    )
+    await bus.ensure_streams([config], update=True)
 
 
 async def test_the_end_keeps_to_its_grace_with_the_bus_away(nats_server: NatsHandle) -> None:

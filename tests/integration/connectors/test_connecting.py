@@ -178,3 +178,27 @@ async def test_a_symbol_that_is_not_listed_is_named_and_the_rest_runs(
         async with ingesting(bus, exchanges) as ingest:
             await until(lambda: ingest.role.fleets[0].is_up)
             assert ingest.role.health().problems == ("sim-okx: not listed: NOSUCH",)
+
+
+async def test_a_frame_beyond_the_bound_costs_one_counter_and_the_connection(
+    nats_server: NatsHandle,
+) -> None:
+    async def flood(socket: ServerConnection) -> None:
+        await socket.send(b"x" * (2 << 20))
+        await socket.wait_closed()
+
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"]) as venue,
+        serve(flood, "127.0.0.1", 0, compression=None) as server,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        exchanges = {
+            "sim-okx": ExchangeSettings(
+                symbols=("BTCUSDT",), ws_url=f"ws://127.0.0.1:{port}", rest_url=venue.rest_url
+            )
+        }
+        async with ingesting(bus, exchanges) as ingest:
+            account = ingest.role.outbox.account("sim-okx")
+            await until(lambda: account.rejected["bad_type"] == 1)
+            assert account.balances

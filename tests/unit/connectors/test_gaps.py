@@ -144,6 +144,14 @@ def test_every_hole_of_the_stream_up_to_the_first_live_id_is_found() -> None:
     ]
 
 
+def test_the_time_of_a_live_id_is_not_taken_from_the_stream() -> None:
+    made = GapFinder(reorder_wait_s=WAIT_S)
+    made.observe(120, 900_000, 0.0)
+    made.restore([(100, 110)], lambda _: 5_000, 0.0)  # all it knows is older by hours
+    (finding,) = made.due(LATER)
+    assert (finding.from_time_us, finding.to_time_us) == (5_000, 900_000)
+
+
 def test_the_first_live_id_may_come_after_the_stream_was_read() -> None:
     made = finder()
     made.restore([(100, 110)], lambda trade_id: trade_id * 1000, 0.0)
