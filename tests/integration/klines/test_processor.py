@@ -188,10 +188,10 @@ async def test_a_killed_processor_is_replaced_without_another_version(
         async with processing(setting.bus, setting.store):
             await setting.begin()
             for minute in range(2, 5):
-                await setting.feed.trades((minute + 1, minute * MINUTE + 1_000))
+                await setting.feed.trades((minute + 1, minute * MINUTE + 5_000))
             await wait_versions(setting.bus, 4)
-        await setting.feed.trades((6, 5 * MINUTE + 1_000))
-        await setting.feed.trades((7, 6 * MINUTE + 1_000))
+        await setting.feed.trades((6, 5 * MINUTE + 5_000))
+        await setting.feed.trades((7, 6 * MINUTE + 5_000))
         async with processing(setting.bus, setting.store) as second:
             found = await wait_versions(setting.bus, 6)
             await setting.settled(second)
