@@ -32,12 +32,13 @@ from market_ingestor.storage.batch import (
 from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.rows import Refused, Row, gap
-from market_ingestor.storage.timescale import STATEMENT_TIMEOUT_S
 from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
 
 _log = structlog.get_logger(__name__)
 
-ACK_WAIT_S: Final = STATEMENT_TIMEOUT_S + 10  # one statement, one flush interval, and some air
+# A killed saver's messages come again after this, so it is short: what a living saver still works
+# on, however long that takes, is extended in time.
+ACK_WAIT_S: Final = 6.0
 EXTEND_AFTER_S: Final = ACK_WAIT_S / 3  # two extensions may be lost before a redelivery
 PULL_MESSAGES: Final = 500  # asked for at a time: up to 750 of at most 256 KiB may arrive unread
 SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages for each

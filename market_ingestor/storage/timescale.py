@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 Record: TypeAlias = asyncpg.Record
 
 CONNECT_TIMEOUT_S: Final = 5.0  # a server on the same network accepts within milliseconds
-STATEMENT_TIMEOUT_S: Final = 20.0  # the slowest batch takes one; below the savers' ack_wait
+STATEMENT_TIMEOUT_S: Final = 20.0  # the slowest batch takes one; beyond it something is stuck
 CLIENT_GRACE_S: Final = 2.0  # beyond it a server that does not answer at all is given up
 ACQUIRE_TIMEOUT_S: Final = 5.0  # waiting longer for a connection means that all are stuck
 PING_TIMEOUT_S: Final = 2.0
