@@ -162,9 +162,11 @@ class Aggregator:
         self._fold(columns, sequence)
         self.watermark.trades(facts.feed, facts.received_us, columns.times, columns.ids)
         self.completeness.confirm(self.watermark.newest_us or 0)
-        self._reconsider(changes, sequence)
+        if changes or self.unconfirmed:
+            self._reconsider(changes, sequence)
         closings = self._advance(sequence)
-        self._bound()
+        if len(self.windows) > OPEN_MAX:
+            self._bound()
         return closings
 
     def mark(
@@ -239,8 +241,8 @@ class Aggregator:
 
     def _fold(self, columns: Columns, sequence: int) -> None:
         times = columns.times
-        low, high = min(times) // MINUTE_US, max(times) // MINUTE_US
-        if low == high:
+        low = min(times) // MINUTE_US
+        if len(times) == 1 or low == max(times) // MINUTE_US:
             self._take(low * MINUTE_MS, columns, sequence)
             return
         rows: dict[int, list[int]] = {}
@@ -278,6 +280,9 @@ class Aggregator:
         if not self.completeness.is_contiguous:
             return columns
         ids, seen = columns.ids, self.seen
+        if ids[0] - 1 == seen.highest and is_run(ids):  # nearly always
+            seen.add_range(ids[0], ids[-1])
+            return columns
         if is_run(ids) and seen.missing(ids[0] - 1, ids[-1] + 1) == [(ids[0], ids[-1])]:
             seen.add_range(ids[0], ids[-1])
             return columns
@@ -295,13 +300,10 @@ class Aggregator:
     def _advance(self, sequence: int) -> list[Closing]:
         value_us = self.watermark.value_us
         self.heard_value_us = value_us
-        if value_us is None:
-            return []
-        through = value_us // MINUTE_US * MINUTE_MS
         before = self.closed_through
-        if before is not None and through <= before:
+        if value_us is None or (before is not None and value_us < (before + MINUTE_MS) * 1_000):
             return []
-        self.closed_through = through
+        self.closed_through = through = value_us // MINUTE_US * MINUTE_MS
         closings: list[Closing] = []
         for opened in self._closing_minutes(before, through):
             self._close_minute(opened, sequence, closings)

@@ -44,14 +44,13 @@ class Columns(NamedTuple):
 
 def is_run(ids: list[int]) -> bool:
     """Return whether ids are consecutive and ascending; proved by two comparisons of lists."""
-    return ids[-1] - ids[0] + 1 == len(ids) and (
-        len(ids) == 1 or ids == list(range(ids[0], ids[-1] + 1))
-    )
+    first, last, count = ids[0], ids[-1], len(ids)
+    return count == 1 or (last - first + 1 == count and ids == list(range(first, last + 1)))
 
 
 def _numbers(texts: list[str]) -> list[Decimal]:
     """Return the values of ``texts``; raises BadNumberError for one that is not fit to use."""
-    joined = "".join(texts)
+    joined = "".join(texts) if len(texts) > 1 else texts[0]
     if joined.isascii() and joined.replace(".", "").isdigit():
         longest = max(map(len, texts))
         if longest <= SURE_CHARS_MAX:

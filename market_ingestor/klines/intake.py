@@ -106,14 +106,11 @@ class Intake:
         if not 0 <= batch.received_us < trade_columns.TIME_US_MAX:
             raise DecodeError(subject, "a receive time is out of bounds")
         columns = trade_columns.of_batch(subject, batch.trades)
-        prev_id = batch.prev_id
-        facts = BatchFacts(
-            batch.feed,
-            batch.n,
-            batch.source,
-            batch.received_us,
-            None if prev_id is None else trade_columns.trade_ids(subject, [prev_id])[0],
-        )
+        try:
+            prev_id = None if batch.prev_id is None else int(batch.prev_id)
+        except ValueError as problem:
+            raise DecodeError(subject, "prev_id is no number") from problem
+        facts = BatchFacts(batch.feed, batch.n, batch.source, batch.received_us, prev_id)
         aggregator = self.aggregator(exchange, symbol)
         return Update(aggregator, aggregator.batch(facts, columns, sequence))
 

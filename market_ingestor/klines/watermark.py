@@ -46,18 +46,21 @@ class Watermark:
 
     def trades(self, feed: str, received_us: int, times: Sequence[int], ids: Sequence[int]) -> None:
         """Take in the trades of one batch."""
-        newest = max(times)
+        newest = max(times) if len(times) > 1 else times[0]
         if self._is_far_ahead(newest, received_us):
             for time_us, trade_id in sorted(zip(times, ids, strict=True)):
                 self._trade(feed, received_us, time_us, trade_id)
-        else:
-            self._trade(feed, received_us, newest, ids[times.index(newest)])
+        elif self.newest_us is None or newest > self.newest_us:
+            self._advance(feed, received_us, newest, ids[times.index(newest)])
+            return
+        elif newest == self.newest_us:
+            self.anchors.setdefault(feed, received_us)
         anchor = self.anchors.get(feed)
         if anchor is not None:
             self.elapse(received_us - anchor)
 
     def _is_far_ahead(self, time_us: int, received_us: int) -> bool:
-        if self.newest_us is None:
+        if self.newest_us is None or time_us <= self.newest_us + JUMP_US:
             return False
         explained = max(received_us - self.brought_us, 0)
         return time_us > self.newest_us + explained + JUMP_US

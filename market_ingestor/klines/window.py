@@ -90,6 +90,24 @@ class Fold:
             count=len(ids),
         )
 
+    def add(self, trade_id: int, price: Decimal, amount: Decimal, *, is_buy: bool) -> None:
+        """Add one trade; `absorb` does the same for many."""
+        if trade_id > self.last_id:
+            self.last_id, self.close = trade_id, price
+        if trade_id < self.first_id:
+            self.first_id, self.open = trade_id, price
+        if price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        quote = price * amount
+        self.volume += amount
+        self.quote_volume += quote
+        if is_buy:
+            self.buy_volume += amount
+            self.buy_quote_volume += quote
+        self.count += 1
+
     def copy(self) -> "Fold":
         """Return an independent equal fold."""
         return Fold(**{name: getattr(self, name) for name in Fold.__slots__})
@@ -156,7 +174,15 @@ class Window:
             columns: Trades of this minute only.
             sequence: Where their batch was read.
         """
-        self.last_sequence = max(self.last_sequence, sequence)
+        self.last_sequence = sequence
+        ids, _, prices, amounts, sides = columns
+        if len(ids) == 1 and self.fold is not None:
+            if not self.ids.add(ids[0]):
+                return 0
+            self.fold.add(ids[0], prices[0], amounts[0], is_buy=sides[0] == "buy")
+            if self.ids.forgotten:
+                self.is_doubtful = True
+            return 1
         fresh = self._fresh(columns)
         if fresh is None:
             return 0

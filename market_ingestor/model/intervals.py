@@ -71,6 +71,9 @@ class IdIntervals:
         if last < first:
             return 0
         firsts, lasts = self._firsts, self._lasts
+        if lasts and first == lasts[-1] + 1:  # nearly always
+            lasts[-1] = last
+            return last - first + 1
         low = bisect_left(lasts, first - 1)  # the first interval that touches or overlaps
         high = bisect_right(firsts, last + 1)  # one past the last that does
         present = sum(
