@@ -33,11 +33,12 @@ from market_ingestor.api.params import (
     parse_time_ms,
     symbol_name,
 )
-from market_ingestor.api.ports import GapKey, ReadStore, TradeKey
+from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.queries import GapQuery, KlineCursor, KlineQuery, Queries, TradeQuery
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.stored import GapKey, TradeKey
 from market_ingestor.runtime.role import Health
 from market_ingestor.runtime.web import WebServer, listen
 
@@ -299,6 +300,7 @@ class ApiRole:
         store: Committed data.
         options: What an operator may choose.
         is_test_mode: Whether exchanges mean their simulations now.
+        is_store_up: Whether the database answered when it was last asked.
         more_routes: Of the process: health and metrics.
 
     Attributes:
@@ -314,9 +316,11 @@ class ApiRole:
         options: ApiOptions,
         *,
         is_test_mode: Callable[[], bool] = lambda: False,
+        is_store_up: Callable[[], bool] = lambda: False,
         more_routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._bus = bus
+        self._is_store_up = is_store_up
         self._options = options
         self._memory = Memory(bus, tail_bytes=TAIL_BYTES)
         catalog = Catalog(store, self._memory, is_test_mode)
@@ -339,8 +343,10 @@ class ApiRole:
             problems.append("memory is not read yet")
         if self._memory.tail.overflowed:
             problems.append("candles waited for the database too long and are not shown")
+        can_answer = self._memory.is_warm or self._is_store_up()
+        is_serving = self._server is not None and not self._stopping.is_set()
         return Health(
-            is_ready=self._server is not None and not self._stopping.is_set(),
+            is_ready=is_serving and can_answer,
             problems=tuple(problems),
             details={"tail_candles": len(self._memory.tail), "tail_bytes": self._memory.tail.size},
         )

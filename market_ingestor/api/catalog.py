@@ -9,9 +9,10 @@ from typing import Final
 
 from market_ingestor.api.errors import unknown_symbol
 from market_ingestor.api.memory import Memory
-from market_ingestor.api.ports import ReadStore, StoredSymbol
+from market_ingestor.api.ports import ReadStore
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated, simulated_name
+from market_ingestor.model.stored import StoredSymbol
 
 KEEP_S: Final = 5.0
 

@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
-import nats.errors
 import structlog
 
 from market_ingestor import metrics
 from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines
 from market_ingestor.bus import codec, subjects
-from market_ingestor.bus.jetstream import ApiError, Bus, StreamState
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
@@ -29,8 +28,6 @@ CHECK_S: Final = 5.0  # between two looks at the saver's progress and at the str
 SAVED_GRACE_S: Final = 20.0  # longer than a request that asked the table before the commit
 RETRY_S: Final = 0.5
 LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
-
-_BUS_TROUBLE: Final = (ApiError, nats.errors.Error, TimeoutError, OSError)
 
 
 class _Traded(msgspec.Struct, frozen=True, gc=False):
@@ -94,14 +91,14 @@ class Memory:
         while True:
             try:
                 return await self._bus.stream_state(stream)
-            except _BUS_TROUBLE as problem:
+            except TROUBLE as problem:
                 _log.info("api_waits", stream=stream, error=str(problem))
                 await asyncio.sleep(RETRY_S)
 
     async def _since(self, stream: str, age: timedelta, state: StreamState) -> int:
         try:
             return await self._bus.sequence_since(stream, datetime.now(UTC) - age)
-        except _BUS_TROUBLE:
+        except TROUBLE:
             return state.last_sequence + 1
 
     # -- closed candles
@@ -146,7 +143,7 @@ class Memory:
         """Return the sequence up to which candles are in the table, None when nobody saves."""
         try:
             saver = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
-        except _BUS_TROUBLE:
+        except TROUBLE:
             return None
         return None if saver is None else saver.ack_floor
 
@@ -218,7 +215,7 @@ class Memory:
         subject = subjects.raw(exchange, symbol)
         try:
             stored = await self._bus.last_message(subjects.RAW_STREAM, subject)
-        except _BUS_TROUBLE:
+        except TROUBLE:
             return
         self._asked.add((exchange, symbol))
         if stored is not None:

@@ -5,74 +5,10 @@
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Final, NamedTuple, Protocol
-
-import msgspec
+from typing import Protocol
 
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.trade import Side
-
-TIME_US_MAX: Final = 253_402_300_799_999_999  # the end of the year 9999
-
-
-class StoredTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row of ``market_trades``; numbers are plain decimal text."""
-
-    exchange: str
-    symbol: str
-    id: str
-    price: str
-    amount: str
-    side: Side | None
-    time_us: int
-
-
-class StoredSymbol(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row of ``market_symbols``."""
-
-    exchange: str
-    symbol: str
-    trade_count: int
-    first_trade_at: datetime | None
-    last_trade_at: datetime | None
-    volume_kind: str | None
-
-
-class StoredGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row of ``market_gaps``; ``from_time`` and ``to_time`` are Unix milliseconds."""
-
-    exchange: str
-    symbol: str
-    detected_at: datetime
-    after_id: str
-    before_id: str
-    from_time: int | None
-    to_time: int | None
-    missing: int | None
-    state: str
-    filled_at: datetime | None
-
-
-class TradeKey(NamedTuple):
-    """Place of a trade in the order newest first: by time, then id, then exchange.
-
-    Comes back from clients in cursors, hence the bounds.
-    """
-
-    time_us: Annotated[int, msgspec.Meta(ge=0, le=TIME_US_MAX)]
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]
-    exchange: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,24}$")]
-
-
-class GapKey(NamedTuple):
-    """Place of a gap in the order newest first: by detection, then by its key."""
-
-    detected_at: datetime
-    exchange: str
-    symbol: str
-    after_id: str
-    before_id: str
+from market_ingestor.model.stored import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
 
 
 class ReadStore(Protocol):

@@ -15,11 +15,12 @@ from market_ingestor.api.catalog import Catalog
 from market_ingestor.api.errors import no_data
 from market_ingestor.api.memory import Memory
 from market_ingestor.api.params import TIME_MS_MAX, encode_cursor
-from market_ingestor.api.ports import GapKey, ReadStore, TradeKey
+from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.schema import Pagination
 from market_ingestor.api.tail import overlay
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.stored import GapKey, TradeKey
 
 FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
 

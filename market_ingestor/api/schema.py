@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from market_ingestor.api.ports import StoredGap, StoredSymbol, StoredTrade
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.stored import StoredGap, StoredSymbol, StoredTrade
 from market_ingestor.model.trade import Side
 
 _encoder: Final = msgspec.json.Encoder()

@@ -8,11 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-import nats.errors
 import structlog
 
 from market_ingestor.bus import codec, subjects
-from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError, MarketIngestorError
 from market_ingestor.model.kline import Kline
@@ -42,8 +41,6 @@ HISTORY_TIMEOUT_S: Final = 5.0  # for the database to answer; then memory has to
 KlineHistory: TypeAlias = Callable[
     [str, str, str, int], Awaitable[Sequence[tuple[Kline, str | None]]]
 ]  # (exchange, symbol, period, limit) -> newest candles with their position, if known
-
-_BUS_TROUBLE: Final = (ApiError, nats.errors.Error, TimeoutError)
 
 
 class CatchUp:
@@ -130,7 +127,7 @@ class CatchUp:
                 async with self._readers:
                     await self._read(client, wanted, subject, sequence, stop)
             first, _ = await self._kept(epoch)
-        except _BUS_TROUBLE as problem:
+        except TROUBLE as problem:
             raise BadRequestError("unavailable", "the stream cannot be read now") from problem
         if first > start + 1:
             raise _gone()
@@ -166,7 +163,7 @@ class CatchUp:
         """Return the first and last sequence of the stream in the life ``epoch``."""
         try:
             state = await self._bus.stream_state(subjects.KLINE_STREAM)
-        except _BUS_TROUBLE as problem:
+        except TROUBLE as problem:
             raise BadRequestError("unavailable", "the stream cannot be read now") from problem
         if positions.epoch_of(state.created) != epoch:
             raise _gone()

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
-import nats.errors
 import structlog
 
 from market_ingestor import metrics
 from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import codec, subjects
-from market_ingestor.bus.jetstream import ApiError, Bus, StreamState
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
@@ -48,7 +47,6 @@ IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
 SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
 LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
 
-_BUS_TROUBLE: Final = (ApiError, nats.errors.Error, TimeoutError, OSError)
 _any_json: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -249,7 +247,7 @@ class Gateway:
         since = datetime.now(UTC) - RING_AGE
         try:
             by_age = await self._bus.sequence_since(subjects.KLINE_STREAM, since)
-        except _BUS_TROUBLE:
+        except TROUBLE:
             by_age = state.first_sequence
         average = state.bytes // max(state.messages, 1)
         by_size = state.last_sequence - self._options.ring_bytes // (2 * average + OVERHEAD_BYTES)
@@ -260,7 +258,7 @@ class Gateway:
         while True:
             try:
                 return await self._bus.stream_state(stream)
-            except _BUS_TROUBLE as problem:
+            except TROUBLE as problem:
                 _log.info("gateway_waits", stream=stream, error=str(problem))
                 await asyncio.sleep(RETRY_S)
 

@@ -144,11 +144,13 @@ class Builder:
                 history = kline_history(DatabaseReadStore(await self._database(name)))
                 return Gateway(bus, gateway_options(settings.gateway), history=history)
             case "api":
+                database = await self._database(name)
                 return ApiRole(
                     bus,
-                    DatabaseReadStore(await self._database(name)),
+                    DatabaseReadStore(database),
                     api_options(settings),
                     is_test_mode=lambda: settings.ingest.mode == "test",
+                    is_store_up=lambda: database.is_up,
                     more_routes=health_routes(self._report),
                 )
             case _:

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from market_ingestor.api.ports import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.stored import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
 from market_ingestor.storage.candle_store import kline_of
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import FAR_FUTURE, FAR_PAST, at, at_ms, microseconds

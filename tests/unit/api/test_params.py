@@ -10,7 +10,7 @@ from market_ingestor.api.params import (
     parse_time_ms,
     symbol_name,
 )
-from market_ingestor.api.ports import TradeKey
+from market_ingestor.model.stored import TradeKey
 
 
 @pytest.mark.parametrize(
