@@ -78,6 +78,7 @@ class Lane:
         duplicate: Rows that were stored, or came twice in a batch.
         conflicting: Rows left out because their id has other facts.
         dead: Rows and messages that became dead letters.
+        given_up: Messages in hand that were neither committed nor acknowledged when time was up.
         problem: Why nothing can be written now, None when it can.
         committed_at: Unix seconds of the newest commit, None before the first.
     """
@@ -122,6 +123,7 @@ class Lane:
         self.duplicate = 0
         self.conflicting = 0
         self.dead = 0
+        self.given_up = 0
         self.problem: str | None = None
         self.committed_at: float | None = None
 
@@ -164,8 +166,7 @@ class Lane:
                 finally:
                     keeper.cancel()
         except TimeoutError:
-            messages = sum(len(each.messages) for each in self._in_hand())
-            _log.warning("save_given_up", stream=self.stream, messages=messages)
+            _log.warning("save_given_up", stream=self.stream, messages=self.given_up)
         finally:
             self._life = None
 
@@ -245,6 +246,9 @@ class Lane:
             await self._reader.ack(batch.messages)
             self.duplicate += batch.repeated
             self._count_conflicting(batch.conflicting)
+        except asyncio.CancelledError:
+            self.given_up += len(batch.messages)
+            raise
         finally:
             self._held.discard(batch)
             self._writers.release()
