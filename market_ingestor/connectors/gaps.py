@@ -70,6 +70,8 @@ class GapFinder:
         self._resets: list[IdReset] = []
         self._newest = -2  # two below the lowest id there can be: nothing follows it directly
         self._newest_time_us = 0
+        self._anchor: int | None = None
+        self._anchor_time_us = 0
 
     @property
     def newest(self) -> int | None:
@@ -96,7 +98,9 @@ class GapFinder:
             self._newest = trade_id
             self._newest_time_us = time_us
         if below is None:
-            return  # older than anything known: what lies before our start is no hole of ours
+            if self._anchor is None or self._anchor > trade_id:
+                return  # older than anything known: what lies before our start is no hole of ours
+            below, from_time_us = self._anchor, self._anchor_time_us
         from_time_us = min(from_time_us, time_us) or time_us
         if trade_id - below - 1 > ID_RESET:
             self._resets.append(
@@ -113,15 +117,15 @@ class GapFinder:
     def heard(self, last_id: int, now_us: int, now: float) -> None:
         """Take note of the venue's word that its newest trade is ``last_id``.
 
-        The first word is an anchor: what came before we listened is no hole of ours.
+        Before any trade is known it is an anchor: up to it nothing is a hole of ours, unless the
+        stream, still being read back, says otherwise. That trade itself we do not have.
         """
-        highest = self._present.highest
+        highest, from_us = self._present.highest, self._newest_time_us
         if highest is None:
-            self._present.add(last_id)
-            self._newest = last_id
-            self._newest_time_us = now_us
-        elif 0 < last_id - highest <= ID_RESET:
-            from_us = self._newest_time_us
+            if self._anchor is None:
+                self._anchor, self._anchor_time_us = last_id, now_us
+            highest, from_us = self._anchor, self._anchor_time_us
+        if 0 < last_id - highest <= ID_RESET:
             self._suspect(highest, last_id + 1, from_us, now_us, now + self._reorder_wait_s)
 
     def restore(
@@ -146,6 +150,8 @@ class GapFinder:
         if highest > self._newest:
             self._newest = highest
             self._newest_time_us = time_of(highest)
+        if self._anchor is not None and 0 < self._anchor - highest <= ID_RESET:
+            self._suspect(highest, self._anchor + 1, time_of(highest), self._anchor_time_us, now)
         for first, last in self._present.missing(lowest, highest):
             if last - first >= ID_RESET:
                 continue

@@ -127,6 +127,23 @@ def test_the_first_heartbeat_is_an_anchor() -> None:
     assert keys(made.due(LATER)) == [(50, 53)]
 
 
+def test_an_anchor_is_not_a_trade_that_we_have() -> None:
+    made = finder()
+    made.heard(50, 50_000, 0.0)
+    made.restore([(40, 45)], lambda trade_id: trade_id * 1000, 0.0)
+    assert keys(made.due(LATER)) == [(45, 51)]
+
+
+def test_an_anchor_between_the_stream_and_the_first_trade_is_missing_too() -> None:
+    made = finder()
+    made.heard(50, 50_000, 0.0)
+    made.observe(51, 51_000, 0.0)
+    made.restore([(40, 45)], lambda trade_id: trade_id * 1000, 0.0)
+    (finding,) = made.due(LATER)
+    assert isinstance(finding, FoundGap)
+    assert (finding.after_id, finding.before_id, finding.missing) == (45, 51, 5)
+
+
 def test_settled_ids_are_not_found_again() -> None:
     made = finder(10, 14)
     made.due(LATER)
