@@ -1,0 +1,246 @@
+"""Reading back: for the candle processor, for the API, for snapshots."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from market_ingestor.bus import codec
+from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.model.event import MarketEvent
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.stored import GapKey, TradeKey
+from market_ingestor.model.trade import TextTrade
+from market_ingestor.storage.batch import Batch
+from market_ingestor.storage.candle_store import DatabaseCandleStore
+from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
+from market_ingestor.storage.rows import gap_row, kline_row, trade_rows
+from market_ingestor.storage.timescale import Database
+from market_ingestor.storage.writers import GapWriter, KlineWriter, Locks, TradeWriter
+from tests.integration.storage.harness import EXCHANGE, START_US, SYMBOL, batch, trade
+
+pytestmark = pytest.mark.anyio
+
+START_MS = START_US // 1_000
+END_MS = START_MS + 86_400_000
+NO_LOCKS = Locks(keys=[], alone=[])
+
+
+async def put_trades(database: Database, *trades: TextTrade, exchange: str = EXCHANGE) -> None:
+    message = batch(*trades)
+    payload = codec.encode(message).replace(EXCHANGE.encode(), exchange.encode())
+    found = trade_rows(f"market.raw.{exchange}.{SYMBOL}", payload, 1).rows
+    held: Batch[int] = Batch()
+    held.add(1, found, now=0.0)
+    keys, alone = held.slots(found)
+    await TradeWriter(database).write(held.sorted_rows(), Locks(keys=keys, alone=alone))
+
+
+def candle(minute: int, *, revision: int = 1, close: str = "1.50") -> Kline:
+    opened = START_MS + minute * 60_000
+    return Kline(
+        v=1, exchange=EXCHANGE, symbol=SYMBOL, period="1m", open_time=opened,
+        close_time=opened + 59_999, open="1.0", high="200", low="0.00000012", close=close,
+        volume="12.50", quote_volume="0.10", buy_volume="0", buy_quote_volume="0.0",
+        trade_count=3, first_trade_id="9", last_trade_id="11", closed=True, complete=False,
+        revision=revision, reason="late",
+    )  # fmt: skip
+
+
+async def put_candles(database: Database, candles: Sequence[Kline]) -> None:
+    subject = f"market.kline.{EXCHANGE}.{SYMBOL}.1m"
+    found = [kline_row(subject, codec.encode(each), 1) for each in candles]
+    await KlineWriter(database).write(sorted(found, key=lambda row: row.key), NO_LOCKS)
+
+
+async def test_trades_of_a_window_come_in_the_venues_order(database: Database) -> None:
+    await put_trades(
+        database,
+        trade(9, time_us=START_US + 5, side=None),
+        trade(10, time_us=START_US, price="0.10"),
+        trade(101, time_us=START_US + 59_999_999),
+        trade(8, time_us=START_US - 1),
+        trade(102, time_us=START_US + 60_000_000),
+    )
+    store = DatabaseCandleStore(database)
+    found = await store.trades(EXCHANGE, SYMBOL, START_MS, START_MS + 60_000)
+    assert [each.id for each in found] == ["9", "10", "101"]
+    assert (found[0].time_us, found[0].side, found[0].price) == (
+        START_US + 5,
+        None,
+        Decimal("100.5"),
+    )
+    assert str(found[1].price) == "0.10"
+
+
+async def test_candles_come_back_with_one_spelling_of_each_number(database: Database) -> None:
+    await put_candles(database, [candle(1), candle(0), candle(0, revision=2, close="1.6000")])
+    store = DatabaseCandleStore(database)
+    found = await store.klines(EXCHANGE, SYMBOL, "1m", START_MS, START_MS + 120_000)
+    assert [(each.open_time, each.revision, each.close) for each in found] == [
+        (START_MS, 2, "1.6"),
+        (START_MS + 60_000, 1, "1.5"),
+    ]
+    first = found[0]
+    assert (first.open, first.high, first.low) == ("1", "200", "0.00000012")
+    assert (first.volume, first.quote_volume, first.buy_quote_volume) == ("12.5", "0.1", "0")
+    assert (first.close_time, first.closed, first.complete) == (START_MS + 59_999, True, False)
+    assert first.simulated is False
+    assert not await store.klines(EXCHANGE, SYMBOL, "1m", 0, START_MS)
+
+
+async def test_a_database_away_is_an_error_one_can_wait_for() -> None:
+    async with Database("postgresql://nobody@127.0.0.1:1/none") as nowhere:
+        store = DatabaseCandleStore(nowhere)
+        with pytest.raises(StoreUnavailableError):
+            await store.trades(EXCHANGE, SYMBOL, 0, 1)
+        with pytest.raises(StoreUnavailableError):
+            await store.klines(EXCHANGE, SYMBOL, "1m", 0, 1)
+        assert not await nowhere.ping()
+        assert not nowhere.is_up
+
+
+async def test_pages_of_trades_skip_and_repeat_nothing(database: Database) -> None:
+    """Seven hundred trades of one millisecond, paged while more come in."""
+    await put_trades(database, *(trade(n, time_us=START_US) for n in range(1, 701)))
+    store = DatabaseReadStore(database)
+    seen: list[str] = []
+    before: TradeKey | None = None
+    newcomer = 10_000
+    while True:
+        page = await store.trades(
+            SYMBOL, [EXCHANGE], from_ms=None, to_ms=None, before=before, limit=64
+        )
+        seen += [each.id for each in page]
+        if len(page) < 64:
+            break
+        before = TradeKey(page[-1].time_us, page[-1].id, page[-1].exchange)
+        newcomer += 1
+        await put_trades(database, trade(newcomer, time_us=START_US + newcomer))
+    assert seen == [str(number) for number in range(700, 0, -1)]
+
+
+async def test_pages_run_over_several_exchanges(database: Database) -> None:
+    for exchange in ("binance", "okx", "sim-okx"):
+        await put_trades(
+            database, *(trade(n, time_us=START_US) for n in range(1, 6)), exchange=exchange
+        )
+    store = DatabaseReadStore(database)
+    seen: list[tuple[str, str]] = []
+    before: TradeKey | None = None
+    for _ in range(10):
+        page = await store.trades(
+            SYMBOL, ["binance", "okx"], from_ms=None, to_ms=None, before=before, limit=1
+        )
+        seen += [(each.id, each.exchange) for each in page]
+        before = TradeKey(page[-1].time_us, page[-1].id, page[-1].exchange)
+    assert seen == [(str(n), name) for n in range(5, 0, -1) for name in ("okx", "binance")]
+
+
+async def test_a_range_of_trades_includes_its_start_and_excludes_its_end(
+    database: Database,
+) -> None:
+    await put_trades(database, *(trade(n, time_us=START_US + n * 1_000) for n in range(5)))
+    store = DatabaseReadStore(database)
+    found = await store.trades(
+        SYMBOL, [EXCHANGE], from_ms=START_MS + 1, to_ms=START_MS + 3, before=None, limit=9
+    )
+    assert [each.id for each in found] == ["2", "1"]
+
+
+async def test_the_latest_trade_is_the_greatest_not_the_last_to_arrive(
+    database: Database,
+) -> None:
+    await put_trades(database, trade(99), trade(100, time_us=START_US + 99_000))
+    await put_trades(database, trade(5))
+    store = DatabaseReadStore(database)
+    latest = await store.latest_trade(EXCHANGE, SYMBOL)
+    assert latest is not None
+    assert (latest.id, latest.price) == ("100", "100.5")
+    assert await store.latest_trade(EXCHANGE, "NONE") is None
+
+
+async def test_candles_are_read_from_either_end(database: Database) -> None:
+    await put_candles(database, [candle(minute) for minute in range(5)])
+    store = DatabaseReadStore(database)
+
+    async def minutes(*, newest_first: bool) -> list[int]:
+        found = await store.klines(
+            EXCHANGE, SYMBOL, "1m",
+            from_ms=START_MS, to_ms=END_MS, limit=2, newest_first=newest_first,
+        )  # fmt: skip
+        return [(each.open_time - START_MS) // 60_000 for each in found]
+
+    assert await minutes(newest_first=False) == [0, 1]
+    assert await minutes(newest_first=True) == [4, 3]
+    history = await kline_history(database)(EXCHANGE, SYMBOL, "1m", 3)
+    assert [(each.open_time - START_MS) // 60_000 for each, _ in history] == [2, 3, 4]
+
+
+async def test_a_candle_is_explained_by_its_versions_and_trades(database: Database) -> None:
+    await put_candles(database, [candle(0), candle(0, revision=2)])
+    prices = {1: "5", 2: "9", 3: "1", 4: "9", 5: "4", 6: "3"}
+    await put_trades(database, *(trade(n, price=price) for n, price in prices.items()))
+    store = DatabaseReadStore(database)
+    versions = await store.kline_revisions(EXCHANGE, SYMBOL, "1m", START_MS)
+    assert [each.revision for each in versions] == [1, 2]
+    deciding = await store.deciding_trades(EXCHANGE, SYMBOL, START_MS, START_MS + 60_000)
+    assert [
+        (each.trade.id, each.is_open, each.is_high, each.is_low, each.is_close) for each in deciding
+    ] == [
+        ("1", True, False, False, False),
+        ("2", False, True, False, False),
+        ("3", False, False, True, False),
+        ("6", False, False, False, True),
+    ]
+    total = await store.trade_aggregate(EXCHANGE, SYMBOL, START_US + 1_000, START_US + 4_000)
+    assert (total.trade_count, total.volume, total.quote_volume) == (3, "6", "38")
+    assert (total.low, total.high) == ("1", "9")
+    empty = await store.trade_aggregate(EXCHANGE, SYMBOL, 0, 1)
+    assert (empty.trade_count, empty.volume, empty.low) == (0, None, None)
+
+
+async def test_gaps_are_paged_and_filtered(database: Database) -> None:
+    found = []
+    for number in range(6):
+        event = MarketEvent(
+            v=1, exchange=EXCHANGE, symbol=SYMBOL,
+            type="gap_filled" if number % 2 else "gap_found",
+            time_us=START_US + number // 2, after_id=str(number), before_id=str(number + 2),
+            missing=1, from_time=START_MS + number * 10, to_time=START_MS + number * 10 + 5,
+            detail="",
+        )  # fmt: skip
+        row = gap_row(f"market.event.{EXCHANGE}.{SYMBOL}", codec.encode(event), 1)
+        assert row is not None
+        found.append(row)
+    await GapWriter(database).write(found, NO_LOCKS)
+    store = DatabaseReadStore(database)
+
+    async def page(
+        *, state: str | None = None, from_ms: int | None = None, to_ms: int | None = None,
+        before: GapKey | None = None, limit: int = 10,
+    ) -> list[GapKey]:  # fmt: skip
+        gaps = await store.gaps(
+            exchange=EXCHANGE, symbol=SYMBOL, state=state, from_ms=from_ms, to_ms=to_ms,
+            before=before, limit=limit,
+        )  # fmt: skip
+        return [
+            GapKey(each.detected_at, each.exchange, each.symbol, each.after_id, each.before_id)
+            for each in gaps
+        ]
+
+    everything = await page()
+    assert [key.after_id for key in everything] == ["5", "4", "3", "2", "1", "0"]
+    paged: list[GapKey] = []
+    while len(paged) < 6:
+        paged += await page(before=paged[-1] if paged else None, limit=2)
+    assert paged == everything
+    assert [key.after_id for key in await page(state="filled")] == ["5", "3", "1"]
+    touching = await page(from_ms=START_MS + 15, to_ms=START_MS + 21)
+    assert [key.after_id for key in touching] == ["2", "1"]
+    (newest, *_) = await store.gaps(
+        exchange=None, symbol=None, state=None, from_ms=None, to_ms=None, before=None, limit=1
+    )
+    assert (newest.from_time, newest.to_time) == (START_MS + 50, START_MS + 55)
+    assert newest.detected_at > datetime(2025, 1, 1, tzinfo=UTC)
