@@ -325,7 +325,7 @@ class Aggregator:
         fold = window.fold
         if fold is None and self.rules.fill_empty and self.last_price is not None:
             fold = Fold.flat(self.last_price)
-        if window.is_doubtful or opened <= self.doubtful_through:
+        if window.is_doubtful or opened <= self.doubtful_through or self._has_lost(opened):
             self.soil(opened, window.last_sequence, "close", first_sequence=window.first_sequence)
         elif fold is not None:
             self.last_price = fold.close
@@ -410,6 +410,20 @@ class Aggregator:
             first_sequence=sequence if first_sequence is None else first_sequence,
             sequence=sequence,
             reason=reason,
+        )
+
+    def lose(self, trade_id: int, time_us: int, sequence: int) -> None:
+        """Leave a trade out that the database refused: candles follow the table."""
+        if trade_id not in self.completeness.lost:
+            self.completeness.lose(trade_id, time_us)
+            minute = time_us // MINUTE_US * MINUTE_MS
+            if self.is_closed(BASE_PERIOD, minute):
+                self.soil(minute, sequence, "recompute")
+
+    def _has_lost(self, minute: int) -> bool:
+        lost = self.completeness.lost
+        return bool(lost) and self.completeness.has_lost(
+            minute * 1_000, (minute + MINUTE_MS) * 1_000
         )
 
     def soil_longer(self, minute: int, reason: Reason, sequence: int) -> None:

@@ -14,6 +14,7 @@ from market_ingestor.klines.columns import Columns, is_run
 from market_ingestor.klines.feeds import Feeds
 from market_ingestor.model.trade import Source
 
+LOST_MAX: Final = 256  # trades the database refused; a healthy one refuses none
 HOLES_MAX: Final = 256  # each about 200 bytes here and 60 in the resume record
 RESET: Final = 1_000_000  # a longer jump is a new id sequence of the venue, not a hole
 # Made-up ids continue within a millisecond only; ids that continue over a second are the venue's.
@@ -90,6 +91,7 @@ class Completeness:
         proven_us: The symbol's feeds were heard up to here, with all they had.
         forgotten_us: Holes before it may have been forgotten.
         holes_forgotten: How many the bound has cost.
+        lost: Ids that were read but cannot be stored, with their times.
         feeds: Who was up when; for venues without such ids the only evidence.
     """
 
@@ -103,6 +105,7 @@ class Completeness:
         self.forgotten_us = 0
         self.holes_forgotten = 0
         self.holes: list[Hole] = []
+        self.lost: dict[int, int] = {}
 
     def read(self, columns: Columns, prev_id: int | None, source: Source) -> list[Change]:
         """Take in a batch and return the spans whose evidence changed."""
@@ -117,10 +120,23 @@ class Completeness:
     def stored(self, columns: Columns) -> list[Change]:
         """Take in trades read from the database: their ids are there, whoever delivered them."""
         changes: list[Change] = []
+        for trade_id in self.lost.keys() & set(columns.ids) if self.lost else ():
+            time_us = self.lost.pop(trade_id)
+            changes.append(Change("repair", time_us, time_us))
         if self.is_contiguous and self.holes:
             for run in runs(columns, None, "ws"):
                 self._fill(run, changes)
         return changes
+
+    def lose(self, trade_id: int, time_us: int) -> None:
+        """Note a trade that was read but cannot be stored: it is missing for good."""
+        self.lost[trade_id] = time_us
+        while len(self.lost) > LOST_MAX:
+            self.forgotten_us = max(self.forgotten_us, self.lost.pop(next(iter(self.lost))))
+
+    def has_lost(self, from_us: int, to_us: int) -> bool:
+        """Return whether a trade of ``[from_us, to_us)`` cannot be stored."""
+        return any(from_us <= time_us < to_us for time_us in self.lost.values())
 
     def confirm(self, heard_us: int) -> None:
         """Note that up to ``heard_us`` nothing came after the last id read."""
@@ -128,6 +144,8 @@ class Completeness:
 
     def judge(self, from_us: int, to_us: int) -> Evidence:
         """Return what can be said of ``[from_us, to_us)``."""
+        if self.lost and self.has_lost(from_us, to_us):
+            return Evidence.HOLED
         if not self.is_contiguous:
             return Evidence.PROVEN if self.feeds.cover(from_us, to_us) else Evidence.UNKNOWN
         if any(hole.from_us < to_us and hole.to_us >= from_us for hole in self.holes):

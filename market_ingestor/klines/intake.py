@@ -86,6 +86,13 @@ class Intake:
             return []
         return [self._batch(target.exchange, target.symbol, subject, payload, sequence)]
 
+    def lose(self, exchange: str, symbol: str, trade_id: int, time_us: int, sequence: int) -> None:
+        """Leave a trade out that the database refused, also when it was not read yet."""
+        if not is_exchange_name(exchange) or not is_symbol_name(symbol):
+            return
+        if self._owns(slot(exchange, symbol)):
+            self.aggregator(exchange, symbol).lose(trade_id, time_us, sequence)
+
     def _target(self, subject: str) -> _Target:
         exchange, symbol = subjects.parse_raw(subject)
         if not is_exchange_name(exchange) or (symbol is not None and not is_symbol_name(symbol)):

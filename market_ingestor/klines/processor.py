@@ -28,6 +28,7 @@ from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.live import LiveCandles
 from market_ingestor.klines.loader import Loader
 from market_ingestor.klines.memory import ResumeMemory
+from market_ingestor.klines.notices import follow
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication
 from market_ingestor.klines.tail import Tail
@@ -146,7 +147,8 @@ class KlineProcessor:
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self._publisher.run(), name="klines-publisher")]
             await self.memory.load()
-            await self._begin_tail()
+            since_us = self._looks_back_to()
+            await self._tail.begin(since_us)
             background += [
                 group.create_task(each)
                 for each in (
@@ -154,6 +156,7 @@ class KlineProcessor:
                     self._chains.run(),
                     self.corrections.run(),
                     self._live.run(),
+                    follow(self._bus, since_us, self._lose),
                 )
             ]
             await self._tail.catch_up()
@@ -171,11 +174,15 @@ class KlineProcessor:
                 task.cancel()
         _log.info("klines_stopped", position=self._next_sequence)
 
-    async def _begin_tail(self) -> None:
+    def _looks_back_to(self) -> int:
+        """Return from when on other streams are read again, UTC microseconds."""
         since_us = time.time_ns() // 1_000 - MEMORY_MS * 1_000
         if self.memory.written_us is not None:
             since_us = min(since_us, self.memory.written_us - RECORD_MARGIN_US)
-        await self._tail.begin(since_us)
+        return since_us
+
+    def _lose(self, exchange: str, symbol: str, trade_id: int, time_us: int) -> None:
+        self.intake.lose(exchange, symbol, trade_id, time_us, self._next_sequence - 1)
 
     # -- reading
 

@@ -50,6 +50,7 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     proven_us: int = 0
     forgotten_us: int = 0
     holes: list[Hole] = []
+    lost: dict[int, int] = {}
     feeds: list[tuple[str, int, int, bool]] = []
     unconfirmed: list[tuple[str, int]] = []
     deferred: dict[int, int] = {}
@@ -137,6 +138,7 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
         proven_us=completeness.proven_us,
         forgotten_us=completeness.forgotten_us,
         holes=list(completeness.holes),
+        lost=dict(completeness.lost),
         feeds=completeness.feeds.dump(),
         unconfirmed=list(aggregator.unconfirmed),
         deferred=aggregator.deferred | aggregator.far_windows(),
@@ -184,6 +186,7 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
     completeness.proven_us = record.proven_us
     completeness.forgotten_us = record.forgotten_us
     completeness.holes = list(record.holes)
+    completeness.lost = dict(record.lost)
     completeness.feeds.load(record.feeds)
     aggregator.unconfirmed = dict.fromkeys(record.unconfirmed)
     aggregator.deferred = dict(record.deferred)

@@ -20,6 +20,7 @@ class MemoryStore:
 
     Attributes:
         is_back: Clear it to make the store unavailable.
+        refused: Ids of trades it does not take.
         delay_s: How long what was read lies about before it is stored.
         questions: How often it was asked.
         revisions: Every version, in the order stored.
@@ -29,6 +30,7 @@ class MemoryStore:
         self.is_back = asyncio.Event()
         self.is_back.set()
         self.delay_s = 0.0
+        self.refused: set[str] = set()
         self.questions = 0
         self.rows: dict[tuple[str, str], dict[str, DecimalTrade]] = {}
         self.candles: dict[tuple[str, str, str], dict[int, Kline]] = {}
@@ -65,7 +67,8 @@ class MemoryStore:
         batch = codec.decimal_batch(each.subject, each.payload)
         rows = self.rows.setdefault((batch.exchange, batch.symbol), {})
         for trade in batch.trades:
-            rows.setdefault(trade.id, trade)
+            if trade.id not in self.refused:
+                rows.setdefault(trade.id, trade)
 
     def put_kline(self, each: Delivery) -> None:
         kline = codec.kline(each.subject, each.payload)

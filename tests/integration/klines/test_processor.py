@@ -16,6 +16,7 @@ from market_ingestor.config import KlinesSettings
 from market_ingestor.klines.partition import slot
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.klines.resume import decode, key_of
+from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
 from tests.integration.klines.harness import (
     LIMITS,
@@ -399,3 +400,84 @@ async def test_flat_candles_fill_quiet_minutes_and_follow_corrections(
     newest = {each.open_time: each for each in found}
     assert [newest[T0 + n * MINUTE].close for n in (1, 2, 3)] == ["15", "15", "15"]
     assert [newest[T0 + n * MINUTE].revision for n in (1, 2, 3)] == [2, 2, 2]
+
+
+async def test_a_trade_the_database_refuses_is_taken_out_again(nats_server: NatsHandle) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        setting.store.refused.add("3")
+        await setting.begin()
+        await setting.feed.trades((3, MINUTE + 20_000, "99"))
+        await setting.feed.trades((4, 2 * MINUTE + 5_000))
+        assert brief(await wait_versions(setting.bus, 2))[1] == (1, 1, "close", True, 2)
+        event = MarketEvent(
+            v=1,
+            exchange="binance",
+            symbol="BTCUSDT",
+            type="gap_unfillable",
+            time_us=T0 * 1_000,
+            after_id="2",
+            before_id="4",
+            missing=1,
+            from_time=T0 + MINUTE + 20_000,
+            to_time=T0 + MINUTE + 20_000,
+            detail="dead letter",
+        )
+        await setting.publisher.publish(
+            subjects.event("binance", "BTCUSDT"), codec.encode(event), "dead"
+        )
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (1, 2, "gap", False, 1)
+        assert found[2].high == "11"
+        await setting.settled(processor)
+
+
+async def test_long_windows_are_whole_after_a_restart(nats_server: NatsHandle) -> None:
+    settings = KlinesSettings(periods=("1m", "5m", "1h"), live_interval_ms=10)
+    async with made(nats_server) as setting:
+        async with processing(setting.bus, setting.store, settings) as first:
+            await setting.begin()
+            for minute in range(2, 33):
+                await setting.feed.trades((minute + 1, minute * MINUTE + 5_000))
+            await wait_versions(setting.bus, 32)
+            await setting.settled(first)
+            await until_async(lambda: has_record(setting, 32 * MINUTE))
+        async with processing(setting.bus, setting.store, settings) as second:
+            await until(lambda: second.health().details["long_windows_waiting"] == 0)
+            await setting.feed.trades((34, 33 * MINUTE + 5_000))
+            await setting.feed.trades((35, 60 * MINUTE + 5_000))
+            (hour,) = await wait_versions(setting.bus, 1, "1h")
+            await setting.settled(second)
+    assert brief([hour]) == [(0, 1, "close", False, 34)]
+
+
+async def has_record(setting: Setting, closed_through: int) -> bool:
+    """Return whether a resume record of this minute was written."""
+    payload = await setting.record()
+    if payload is None:
+        return False
+    known = decode(payload).symbols["binance.BTCUSDT"]
+    return known.closed_through == T0 + closed_through
+
+
+async def test_long_windows_wait_for_a_database_that_is_away_at_a_restart(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting:
+        async with processing(setting.bus, setting.store) as first:
+            await setting.begin()
+            for minute in range(2, 4):
+                await setting.feed.trades((minute + 1, minute * MINUTE + 5_000))
+            await wait_versions(setting.bus, 3)
+            await setting.settled(first)
+            await until_async(lambda: has_record(setting, 3 * MINUTE))
+        setting.store.is_back.clear()
+        async with processing(setting.bus, setting.store) as second:
+            await setting.feed.trades((5, 4 * MINUTE + 5_000))
+            await setting.feed.trades((6, 5 * MINUTE + 5_000))
+            found = await wait_versions(setting.bus, 5)
+            assert brief(found)[4] == (4, 1, "close", True, 1)
+            assert await versions(setting.bus, "5m") == []
+            setting.store.is_back.set()
+            (long,) = await wait_versions(setting.bus, 1, "5m")
+            await setting.settled(second)
+    assert brief([long]) == [(0, 1, "close", False, 5)]
