@@ -129,7 +129,10 @@ class WebSocketServer:
         self._door = door
         self._access = access
         self._server: Server | None = None
-        self.paths: dict[str, Callable[[_Connection], Awaitable[None]]] = {"/ws": self._native}
+        self.paths: dict[str, Callable[[_Connection], Awaitable[None]]] = {
+            "/ws": self._native,
+            "/": self._native,  # whoever has only host and port means this
+        }
 
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on a socket that listens."""

@@ -59,7 +59,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Where everything is; written to ``endpoints.json`` with the passwords in it."""
+    """Base addresses; written to ``endpoints.json`` with the passwords in them."""
 
     nats: str
     dsn: str
@@ -149,9 +149,9 @@ def _plan(servers: Embedded, venues: list[SimulatedVenue]) -> tuple[Endpoints, S
         nats=servers.nats_url,
         dsn=servers.dsn,
         api=f"http://127.0.0.1:{api}",
-        push=f"ws://127.0.0.1:{push}/ws",
+        push=f"ws://127.0.0.1:{push}",
         tcp=f"127.0.0.1:{tcp}",
-        metrics=f"http://127.0.0.1:{health}/metrics",
+        metrics=f"http://127.0.0.1:{health}",
         simulators={
             venue.name: {"ws_url": venue.ws_url, "rest_url": venue.rest_url} for venue in venues
         },
@@ -188,9 +188,9 @@ async def _watch(
     supervisor = await supervise
     for name, address in (
         ("API", endpoints.api),
-        ("push", endpoints.push),
+        ("push", f"{endpoints.push}/ws"),
         ("TCP", endpoints.tcp),
-        ("metrics", endpoints.metrics),
+        ("metrics", f"{endpoints.metrics}/metrics"),
     ):
         _say(f"  {name:8}{address}")
     async with asyncio.TaskGroup() as tasks:

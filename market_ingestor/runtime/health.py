@@ -91,4 +91,6 @@ def health_routes(report: HealthReport) -> list[Route]:
 
 def health_app(report: HealthReport) -> Starlette:
     """Return the application behind a process's own port."""
-    return Starlette(routes=health_routes(report))
+    routes = health_routes(report)
+    (scrape,) = [route.endpoint for route in routes if route.path == "/metrics"]
+    return Starlette(routes=[*routes, Route("/", scrape, methods=["GET"])])
