@@ -38,9 +38,10 @@ _STREAMS: Final = (
 
 
 class _Record(msgspec.Struct, gc=False):
-    """The one field of a resume record that counts here."""
+    """What of a resume record counts here; ``created`` names the stream the position is of."""
 
     position: int
+    created: str
 
 
 _record: Final = msgspec.json.Decoder(_Record)
@@ -113,7 +114,7 @@ class Janitor:
                 await self._make_room(state)
 
     async def _make_room(self, state: StreamState) -> None:
-        unneeded = unneeded_below(await self._ack_floors(), await self._positions())
+        unneeded = unneeded_below(await self._ack_floors(), await self._positions(state.created))
         limit = purge_below(state, unneeded)
         if limit:
             answer = await self._bus.api(f"STREAM.PURGE.{state.name}", {"seq": limit})
@@ -137,7 +138,7 @@ class Janitor:
             if not consumers or seen >= answer.get("total", 0):
                 return floors
 
-    async def _positions(self) -> list[int]:
+    async def _positions(self, created: str) -> list[int]:
         bucket = await self._bus.bucket(subjects.STATE_BUCKET)
         positions: list[int] = []
         for key in await bucket.keys():
@@ -145,9 +146,12 @@ class Janitor:
             if value is None:
                 continue
             try:
-                positions.append(_record.decode(value).position)
+                record = _record.decode(value)
             except msgspec.MsgspecError:
                 positions.append(0)  # from another version of the service: touch nothing
+            else:
+                # Whose record is of a stream that was since made anew will read all of this one.
+                positions.append(record.position if record.created == created else 0)
         return positions
 
     async def _note_backlog(self, share: float) -> None:

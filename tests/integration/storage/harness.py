@@ -1,6 +1,8 @@
 """What the storage tests share: data, a feed into the streams, and waiting for conditions."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -9,13 +11,24 @@ from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.streams import StreamLimits
-from market_ingestor.model.trade import Side, Source, TextTrade, Trade, TradeBatch
+from market_ingestor.model.trade import (
+    FeedPosition,
+    Mark,
+    Side,
+    Source,
+    TextTrade,
+    Trade,
+    TradeBatch,
+)
+from market_ingestor.storage.batch import SaveLimits
+from market_ingestor.storage.saver import BatchSaver
 from market_ingestor.storage.timescale import Database
 
 EXCHANGE = "binance"
 SYMBOL = "BTCUSDT"
 START_US = 1_763_676_000_000_000  # 2025-11-20T22:00:00Z
 WAIT_S = 20.0
+LIMITS = SaveLimits(batch_size=100, batch_size_max=500, flush_interval_s=0.1)
 
 
 def limits(max_bytes: int = 1 << 30) -> StreamLimits:
@@ -113,3 +126,32 @@ async def acknowledged(bus: Bus, stream: str, sequence: int, *, wait_s: float = 
 async def rows(database: Database, sql: str, *args: Any) -> list[tuple[Any, ...]]:
     """Return what a query finds."""
     return [tuple(each.values()) for each in await database.fetch(sql, *args)]
+
+
+@contextlib.asynccontextmanager
+async def saving(
+    bus: Bus, database: Database, *, limits: SaveLimits = LIMITS, stop_grace_s: float = 8.0
+) -> AsyncIterator[BatchSaver]:
+    """Run a saver for the length of the block, then stop it in order."""
+    saver = BatchSaver(bus, database, limits=limits, stop_grace_s=stop_grace_s)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(saver.run())
+        try:
+            yield saver
+        finally:
+            saver.stop()
+            await asyncio.wait([task])
+
+
+def mark() -> bytes:
+    position = FeedPosition(n=1, id="1")
+    return codec.encode(
+        Mark(
+            v=1,
+            exchange=EXCHANGE,
+            feed="t0",
+            received_us=START_US,
+            symbols={SYMBOL: position},
+            end=False,
+        )
+    )

@@ -1,9 +1,7 @@
 """The role as a whole: from the streams into the tables, whatever the world does in between."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,9 @@ from market_ingestor.bus.reader import PullReader
 from market_ingestor.bus.streams import durable_config
 from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.trade import FeedPosition, Mark
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.migrate import migrate
-from market_ingestor.storage.saver import CONNECTIONS, BatchSaver
+from market_ingestor.storage.saver import CONNECTIONS
 from market_ingestor.storage.timescale import Database
 from tests.integration.storage.harness import (
     EXCHANGE,
@@ -27,7 +24,9 @@ from tests.integration.storage.harness import (
     SYMBOL,
     Feed,
     acknowledged,
+    mark,
     rows,
+    saving,
     trade,
     until,
 )
@@ -35,24 +34,8 @@ from tests.support.servers import NatsHandle, PostgresHandle
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = SaveLimits(batch_size=100, batch_size_max=500, flush_interval_s=0.1)
 RAW = subjects.RAW_STREAM
 GAP_SUBJECT = subjects.event(EXCHANGE, SYMBOL)
-
-
-@contextlib.asynccontextmanager
-async def saving(
-    bus: Bus, database: Database, *, limits: SaveLimits = LIMITS, stop_grace_s: float = 8.0
-) -> AsyncIterator[BatchSaver]:
-    """Run a saver for the length of the block, then stop it in order."""
-    saver = BatchSaver(bus, database, limits=limits, stop_grace_s=stop_grace_s)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(saver.run())
-        try:
-            yield saver
-        finally:
-            saver.stop()
-            await asyncio.wait([task])
 
 
 def kline(revision: int) -> bytes:
@@ -75,20 +58,6 @@ def event(kind: EventType) -> bytes:
             before_id="13", missing=2, from_time=1, to_time=2, detail="",
         )
     )  # fmt: skip
-
-
-def mark() -> bytes:
-    position = FeedPosition(n=1, id="1")
-    return codec.encode(
-        Mark(
-            v=1,
-            exchange=EXCHANGE,
-            feed="t0",
-            received_us=START_US,
-            symbols={SYMBOL: position},
-            end=False,
-        )
-    )
 
 
 async def count(database: Database) -> int:
@@ -409,7 +378,7 @@ async def test_nothing_is_taken_for_a_file(
     """A driver that takes bytes for a path must never see any."""
     monkeypatch.chdir(tmp_path)
     opened: list[Any] = []
-    real: Callable[..., Any] = open
+    real: Any = open
 
     def noted(*args: Any, **options: Any) -> Any:
         opened.append(args)
