@@ -120,18 +120,26 @@ class AckWindow:
         self.bytes -= len(outgoing.payload)
         return outgoing
 
-    def postpone(self, token: int, due_at: float) -> None:
-        """Send a message again at ``due_at``: the server refused it for the time being."""
-        outgoing = self._pending.get(token)
-        if outgoing is not None:
-            outgoing.due_at = due_at
-            # The deque is ordered by time only roughly; `overdue` tolerates that.
-            self._deadlines.append((due_at, token))
+    def postpone(self, subject: str, due_at: float) -> None:
+        """Send everything of a subject again at ``due_at``: the server refuses it for now."""
+        siblings = self._by_subject.get(subject)
+        if not siblings:
+            return
+        oldest, newest = next(iter(siblings.values())), next(reversed(siblings.values()))
+        if oldest.due_at == newest.due_at == due_at:
+            return  # thousands in flight may be refused one by one
+        for outgoing in siblings.values():
+            self._expect(outgoing, due_at)
+
+    def delay(self, outgoing: Outgoing, due_at: float) -> None:
+        """Send one message not before ``due_at``; for one that was just added."""
+        self._expect(outgoing, due_at)
 
     def overdue(self, now: float) -> list[Outgoing]:
         """Return what must be sent again now, per subject everything unacknowledged in order.
 
-        Each returned message gets a new deadline.
+        Each returned message gets a new deadline. The deque is ordered only roughly, since a
+        refusal postpones by less than the deadline; a message is at most that much late.
         """
         late: dict[str, None] = {}
         while self._deadlines and self._deadlines[0][0] <= now:

@@ -45,6 +45,11 @@ class _Answer(msgspec.Struct, frozen=True, gc=False):
 _answer: Final = msgspec.json.Decoder(_Answer)
 
 
+def _kind(subject: str) -> str:
+    """Return what tells the streams apart: ``market.raw`` of ``market.raw.okx.BTCUSDT``."""
+    return ".".join(subject.split(".", 2)[:2])
+
+
 class Publisher:
     """Sends messages until JetStream has them, in order per subject.
 
@@ -53,7 +58,6 @@ class Publisher:
     Attributes:
         resent: Messages sent again after a missed deadline or a reconnect.
         refused: Answers by which the server refused a message for the time being.
-        is_held: True while the server refuses (stream full): stop reading upstream.
     """
 
     def __init__(self, bus: Bus, *, items_max: int = ITEMS_MAX, bytes_max: int = BYTES_MAX) -> None:
@@ -68,7 +72,12 @@ class Publisher:
         self._logged_at = -LOG_INTERVAL_S
         self.resent = 0
         self.refused = 0
-        self.is_held = False
+        self._held: dict[str, float] = {}  # kind of message -> when it is tried again
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether the server refuses messages for now (stream full): stop reading."""
+        return bool(self._held)
 
     @property
     def in_flight(self) -> int:
@@ -201,7 +210,10 @@ class Publisher:
             on_done=on_done,
         )
         self._empty.clear()
-        if self._bus.is_connected:
+        retry_at = self._held.get(_kind(subject))
+        if retry_at is not None:  # it must not overtake what was refused
+            self._window.delay(outgoing, retry_at)
+        elif self._bus.is_connected:
             await self._write(outgoing)
 
     async def _write(self, outgoing: Outgoing) -> None:
@@ -232,7 +244,7 @@ class Publisher:
             return
         answer = _answer.decode(message.data)
         if answer.error is None:
-            self.is_held = False
+            self._held.pop(_kind(outgoing.subject), None)
             self._finish(token, PubAck(sequence=answer.seq, is_duplicate=answer.duplicate))
         elif answer.error.err_code == WRONG_LAST_SEQUENCE:
             self._finish(
@@ -246,8 +258,11 @@ class Publisher:
     def _refuse(self, outgoing: Outgoing, why: str) -> None:
         loop_time = asyncio.get_running_loop().time()
         self.refused += 1
-        self.is_held = True
-        self._window.postpone(outgoing.token, loop_time + REFUSED_WAIT_S)
+        kind = _kind(outgoing.subject)
+        retry_at = self._held.get(kind, 0.0)
+        if retry_at <= loop_time:
+            retry_at = self._held[kind] = loop_time + REFUSED_WAIT_S
+        self._window.postpone(outgoing.subject, retry_at)
         if loop_time - self._logged_at >= LOG_INTERVAL_S:
             self._logged_at = loop_time
             _log.warning("publish_refused", subject=outgoing.subject, reason=why)

@@ -43,6 +43,7 @@ RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in th
 DUPLICATES_S: Final = 120.0
 END_MS: Final = 253_402_300_799_000  # the year 9999: any candle opens before
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
+INGEST_GRACE_SHARE: Final = 0.45  # within its half of the time the supervisor has
 CONNECTIONS: Final = 4  # of a role that only reads
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 PORTS: Final = {"ingest": 9701, "klines": 9702, "save": 9703, "gateway": 9704, "api": 9705}
@@ -134,7 +135,13 @@ class Builder:
         self._stack.push_async_callback(bus.close)
         match name:
             case "ingest":
-                return IngestRole(bus, settings.exchanges, settings.ingest, shard=self._shard)
+                return IngestRole(
+                    bus,
+                    settings.exchanges,
+                    settings.ingest,
+                    shard=self._shard,
+                    grace_s=settings.run.shutdown_grace_s * INGEST_GRACE_SHARE,
+                )
             case "klines":
                 store = DatabaseCandleStore(await self._database(name))
                 return KlineProcessor(bus, store, settings.klines, owns=self._shard.owns)

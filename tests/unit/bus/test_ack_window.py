@@ -64,12 +64,13 @@ def test_a_resend_gets_a_new_deadline() -> None:
     assert ids(sent.overdue(4.0)) == ["a1"]
 
 
-def test_a_postponed_message_waits_for_its_own_time() -> None:
+def test_a_refused_subject_waits_as_a_whole_and_keeps_its_order() -> None:
     sent = window()
-    refused = sent.add("a", b"", "a1", now=0)
-    sent.postpone(refused.token, 5.0)
+    sent.add("a", b"", "a1", now=0)
+    sent.add("a", b"", "a2", now=0)
+    sent.postpone("a", 5.0)
     assert sent.overdue(2.0) == []
-    assert ids(sent.overdue(5.0)) == ["a1"]
+    assert ids(sent.overdue(5.0)) == ["a1", "a2"]
 
 
 def test_after_a_reconnect_everything_is_sent_again_in_first_order() -> None:
