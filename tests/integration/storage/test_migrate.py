@@ -95,7 +95,7 @@ async def test_a_changed_file_is_refused(dsn: str) -> None:
 async def test_a_file_that_fails_leaves_nothing_behind(dsn: str) -> None:
     added = [
         Migration(name="0900_good.sql", sql="CREATE TABLE extra (a int)"),
-        Migration(name="0901_bad.sql", sql="CREATE TABEL more (a int)"),
+        Migration(name="0901_bad.sql", sql="CREATE NONSENSE"),
     ]
     with pytest.raises(StorageError, match=r"0901_bad\.sql: syntax error"):
         await migrate(dsn, migrations=[*load(), *added])
