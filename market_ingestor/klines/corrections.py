@@ -17,6 +17,7 @@ from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.dirty import DIRTY_MAX, Dirty, WindowKey
@@ -92,7 +93,7 @@ class Corrections:
         """Look for ready windows until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(POLL_S)
+            await ask(asyncio.sleep(POLL_S))
             dirty = [each for each in self._aggregators.values() if len(each.dirty)]
             self.waiting = sum(len(each.dirty) for each in dirty)
             metrics.klines_dirty.set(self.waiting)
@@ -105,8 +106,10 @@ class Corrections:
 
     async def _ask_floors(self) -> bool:
         try:
-            raw = await self._bus.consumer_state(subjects.RAW_STREAM, subjects.SAVE_DURABLE)
-            kline = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+            raw = await ask(self._bus.consumer_state(subjects.RAW_STREAM, subjects.SAVE_DURABLE))
+            kline = await ask(
+                self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+            )
         except TROUBLE:
             return False
         self._floors.raw = -1 if raw is None else raw.ack_floor
@@ -235,7 +238,7 @@ class Corrections:
         if version is None or version.kline is not None:
             return None if version is None else version.kline
         try:
-            stored = await self._bus.message_at(subjects.KLINE_STREAM, version.sequence)
+            stored = await ask(self._bus.message_at(subjects.KLINE_STREAM, version.sequence))
         except TROUBLE:
             return None
         return None if stored is None else codec.kline(stored.subject, stored.payload)

@@ -13,6 +13,7 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication
@@ -50,7 +51,7 @@ class Loader:
                     minutes = await self._minutes(aggregator, before)
                 except (StoreUnavailableError, *TROUBLE) as problem:
                     _log.info("long_windows_wait", error=str(problem))
-                    await asyncio.sleep(RETRY_S)
+                    await ask(asyncio.sleep(RETRY_S))
                 else:
                     aggregator.load_minutes(before, sorted(minutes.items()))
                     break
@@ -60,7 +61,7 @@ class Loader:
         begin = min((open_time(before, period) for period in aggregator.longer), default=before)
         if begin >= before:
             return {}
-        state = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+        state = await ask(self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE))
         async with asyncio.timeout(QUERY_TIMEOUT_S):
             rows = await self._store.klines(
                 aggregator.exchange, aggregator.symbol, BASE_PERIOD, begin, before
@@ -70,7 +71,7 @@ class Loader:
         unsaved = self._tail.versions.behind(subject, 0 if state is None else state.ack_floor)
         for opened, version in list(unsaved):
             if begin <= opened < before:
-                stored = await self._bus.message_at(subjects.KLINE_STREAM, version.sequence)
+                stored = await ask(self._bus.message_at(subjects.KLINE_STREAM, version.sequence))
                 if stored is not None:
                     minutes[opened] = fold_of(codec.kline(stored.subject, stored.payload))
         return minutes

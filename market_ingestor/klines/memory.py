@@ -14,7 +14,7 @@ from market_ingestor.bus.jetstream import TROUBLE, Bucket, Bus, StreamState
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import insist
+from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.partition import SLOTS, slot
 from market_ingestor.klines.resume import ResumeRecord, SymbolRecord
@@ -117,7 +117,7 @@ class ResumeMemory:
     async def run(self, next_sequence: Callable[[], int]) -> None:
         """Write the records about once a second, until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await ask(asyncio.sleep(INTERVAL_S))
             await self.write(next_sequence())
 
     async def write(self, next_sequence: int, *, all_slots: bool = False) -> bool:
@@ -142,7 +142,7 @@ class ResumeMemory:
             for number, record in records.items():
                 if with_empty or self._written.get(number) != record:
                     dated = msgspec.structs.replace(record, written_us=written_us)
-                    await self._bucket.put(resume.key_of(number), resume.encode(dated))
+                    await ask(self._bucket.put(resume.key_of(number), resume.encode(dated)))
                     self._written[number] = record
         except TROUBLE as problem:
             _log.info("resume_record_postponed", error=repr(problem))

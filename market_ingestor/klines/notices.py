@@ -12,7 +12,7 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.klines.asking import insist
+from market_ingestor.klines.asking import ask, insist
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.trade import TRADE_ID_MAX
 
@@ -47,7 +47,7 @@ async def follow(bus: Bus, since_us: int, lose: Lose) -> None:
     start = await insist("event position", lambda: bus.sequence_since(subjects.EVENT_STREAM, since))
     async with OrderedReader(bus, subjects.EVENT_STREAM, start_sequence=start) as reader:
         while True:
-            for number, each in enumerate(await reader.next(POLL_S), start=1):
+            for number, each in enumerate(await ask(reader.next(POLL_S)), start=1):
                 try:
                     event = codec.event(each.subject, each.payload)
                 except DecodeError:

@@ -5,6 +5,7 @@ what must be corrected is left to corrections, and a resume record says where to
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.aggregator import Aggregator, Closing, Rules
+from market_ingestor.klines.asking import ask
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.clock import StreamClock
 from market_ingestor.klines.corrections import Corrections
@@ -44,7 +46,8 @@ PUBLICATIONS_MAX: Final = 20_000  # waiting; beyond it reading waits, so memory 
 PUBLICATIONS_LOW: Final = 10_000
 SILENCE_CHECK_S: Final = 0.5
 RECORD_MARGIN_US: Final = 600_000_000  # between clocks of processes when looking for versions
-STOP_WAIT_S: Final = 4.0  # for publications in flight at the end; the process has 10 s in all
+DRAIN_WAIT_S: Final = 2.0  # for publications under way, then for the records
+STOP_WAIT_S: Final = 5.0  # for all of it; the process has 10 s
 
 
 def owns_all(_: int) -> bool:
@@ -167,12 +170,19 @@ class KlineProcessor:
             background.append(group.create_task(self.memory.run(lambda: self._next_sequence)))
             _log.info("klines_started", position=self._next_sequence)
             await self._read()
-            await self._chains.wait_below(1)
-            await self.memory.write(self._next_sequence, all_slots=True)
-            await self._publisher.drain(STOP_WAIT_S)
+            await self._drain()
             for task in background:
                 task.cancel()
         _log.info("klines_stopped", position=self._next_sequence)
+
+    async def _drain(self) -> None:
+        """Finish what is on its way; what does not make it in time counts as dirty."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_WAIT_S):
+                await self._chains.wait_below(1)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_WAIT_S):
+                await self.memory.write(self._next_sequence, all_slots=True)
 
     def _looks_back_to(self) -> int:
         """Return from when on other streams are read again, UTC microseconds."""
@@ -193,7 +203,7 @@ class KlineProcessor:
         ) as reader:
             while not self._stop.is_set():
                 began_at = loop.time()
-                arrived = await reader.next(READ_WAIT_S)
+                arrived = await ask(reader.next(READ_WAIT_S))
                 self._is_started = True
                 self._pending = reader.pending
                 metrics.consumer_pending_messages.labels(role=ROLE, stream=subjects.RAW_STREAM).set(

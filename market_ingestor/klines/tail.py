@@ -10,7 +10,7 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.klines.asking import insist
+from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.versions import Versions
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Tail:
             self._bus, subjects.KLINE_STREAM, start_sequence=self._start
         ) as reader:
             while True:
-                arrived = await reader.next(POLL_S)
+                arrived = await ask(reader.next(POLL_S))
                 for number, each in enumerate(arrived, start=1):
                     try:
                         kline = codec.kline(each.subject, each.payload)
