@@ -6,6 +6,7 @@ may consist of, anything else is escaped. Numbers never pass through a number ty
 came are the digits stored.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
@@ -27,6 +28,7 @@ NUMBER_CHARS_PLAIN: Final = 40  # digits and one point up to here are within eve
 SUM_CHARS_MAX: Final = 512  # sums of products: 160 digits and a little, see `model.decimals`
 ID_CHARS_MAX: Final = 19  # digits of the largest signed 64-bit integer
 GAP_ID_CHARS_MAX: Final = 64
+ADDRESSES_MAX: Final = 4_096  # subjects remembered as checked; more only cost time
 MISSING_MAX: Final = 2**63 - 1  # bigint
 
 TRADE_COLUMNS: Final = (
@@ -111,10 +113,9 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
         DecodeError: It is no trade batch, or not that of its subject.
     """
     batch = codec.text_batch(subject, payload)
-    address = subjects.parse_raw(subject)
-    if (batch.exchange, batch.symbol) != address:
-        raise DecodeError(subject, f"a batch of {batch.exchange} {batch.symbol}")
-    _check_names(subject, batch.exchange, batch.symbol)
+    exchange, symbol = batch.exchange, batch.symbol
+    if (exchange, symbol) != _raw_address(subject):
+        raise DecodeError(subject, f"a batch of {exchange} {symbol}")
     if not 0 <= batch.received_us < TIME_US_MAX:
         raise DecodeError(subject, f"received_us {batch.received_us}")
     trades = batch.trades
@@ -127,7 +128,6 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
         ]
         bad = {id(each.trade) for each in refused}
         trades = [each for each in trades if id(each) not in bad]
-    exchange, symbol = batch.exchange, batch.symbol
     head = f"{exchange}\t{symbol}\t"
     tail = f"\t{batch.received_us}\n"
     rows = [
@@ -144,6 +144,14 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
     return TradeRows(
         exchange=exchange, symbol=symbol, source=batch.source, rows=rows, refused=refused
     )
+
+
+@functools.lru_cache(maxsize=ADDRESSES_MAX)
+def _raw_address(subject: str) -> subjects.RawAddress:
+    """Return what a raw subject addresses, once it is known to be fit for a table."""
+    address = subjects.parse_raw(subject)
+    _check_names(subject, address.exchange, address.symbol or "")
+    return address
 
 
 def _are_plain(trades: list[TextTrade]) -> bool:
