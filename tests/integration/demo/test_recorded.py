@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
@@ -20,6 +20,8 @@ from tests.support.recorded import (
 )
 from tests.support.servers import short_folder
 
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, needs_binance_frames, pytest.mark.timeout(300)]
 
 TRADES = 3_144
@@ -29,7 +31,7 @@ MINUTE_MS = 60_000
 
 
 @asynccontextmanager
-async def demo(folder: Path, log: Path) -> "AsyncIterator[tuple[Command, asyncpg.Connection[Any]]]":
+async def demo(folder: Path, log: Path) -> AsyncIterator[tuple[Command, Connection]]:
     arguments = ("demo", "--data", str(folder), "--frames", f"binance={BINANCE_FRAMES}")
     async with command(*arguments, log=log) as running:
         endpoints = folder / "endpoints.json"
@@ -58,7 +60,7 @@ async def stopped(running: Command) -> None:
     assert await running.ended(20) == 0, running.output
 
 
-async def stored_candles(connection: "asyncpg.Connection[Any]") -> list[dict[str, Any]]:
+async def stored_candles(connection: Connection) -> list[dict[str, Any]]:
     rows = await connection.fetch(
         "SELECT *, (extract(epoch FROM open_time) * 1000)::bigint AS opened"
         " FROM market_klines ORDER BY period, open_time"
@@ -66,7 +68,7 @@ async def stored_candles(connection: "asyncpg.Connection[Any]") -> list[dict[str
     return [dict(row) for row in rows]
 
 
-async def trades_digest(connection: "asyncpg.Connection[Any]") -> Any:
+async def trades_digest(connection: Connection) -> Any:
     return await connection.fetchrow(
         "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY length(trade_id), trade_id))"
         " FROM market_trades t"

@@ -88,9 +88,9 @@ async def test_a_role_that_does_not_stop_is_ended_after_the_grace() -> None:
 async def test_a_stop_during_preparation_ends_it() -> None:
     ended: list[str] = []
 
-    async def prepare() -> None:
+    async def prepare() -> bool:
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             ended.append("prepare")
 
