@@ -14,7 +14,7 @@ import structlog
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus
-from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask
@@ -239,9 +239,9 @@ class Corrections:
             return None if version is None else version.kline
         try:
             stored = await ask(self._bus.message_at(subjects.KLINE_STREAM, version.sequence))
-        except TROUBLE:
-            return None
-        return None if stored is None else codec.kline(stored.subject, stored.payload)
+            return None if stored is None else codec.kline(stored.subject, stored.payload)
+        except (DecodeError, *TROUBLE):
+            return None  # the longer windows are recomputed when they close
 
     async def _fold(self, aggregator: Aggregator, key: WindowKey, sequence: int) -> Fold | None:
         period, opened = key

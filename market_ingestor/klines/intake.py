@@ -88,9 +88,8 @@ class Intake:
 
     def lose(self, exchange: str, symbol: str, trade_id: int, time_us: int, sequence: int) -> None:
         """Leave a trade out that the database refused, also when it was not read yet."""
-        if not is_exchange_name(exchange) or not is_symbol_name(symbol):
-            return
-        if self._owns(slot(exchange, symbol)):
+        is_room = (exchange, symbol) in self.aggregators or len(self.aggregators) < SYMBOLS_MAX
+        if is_room and is_exchange_name(exchange) and self._owns(slot(exchange, symbol)):
             self.aggregator(exchange, symbol).lose(trade_id, time_us, sequence)
 
     def _target(self, subject: str) -> _Target:

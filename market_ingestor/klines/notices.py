@@ -14,6 +14,7 @@ from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.asking import ask, insist
 from market_ingestor.model.event import MarketEvent
+from market_ingestor.model.exchange import is_symbol_name
 from market_ingestor.model.trade import TRADE_ID_MAX
 
 POLL_S: Final = 1.0
@@ -53,7 +54,7 @@ async def follow(bus: Bus, since_us: int, lose: Lose) -> None:
                 except DecodeError:
                     continue  # the saver reads this stream too and reports it
                 found = lost_trade(event)
-                if found is not None:
+                if found is not None and is_symbol_name(event.symbol):
                     lose(event.exchange, event.symbol, *found)
                 if number % YIELD_AFTER == 0:
                     await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.versions import Versions
+from market_ingestor.model.period import PERIOD_MS
 
 _log = structlog.get_logger(__name__)
 
@@ -53,17 +54,29 @@ class Tail:
             while True:
                 arrived = await ask(reader.next(POLL_S))
                 for number, each in enumerate(arrived, start=1):
-                    try:
-                        kline = codec.kline(each.subject, each.payload)
-                        self.versions.note(each.subject, kline, each.sequence)
-                    except DecodeError as problem:
-                        _log.warning("candle_unreadable", error=str(problem))
+                    self._note(each.subject, each.payload, each.sequence)
                     if number % YIELD_AFTER == 0:
                         await asyncio.sleep(0)
                 if arrived:
                     self.sequence = arrived[-1].sequence
                     async with self._moved:
                         self._moved.notify_all()
+
+    def _note(self, subject: str, payload: bytes, sequence: int) -> None:
+        """Take in one message; one that is no candle still moves the fence of its subject."""
+        try:
+            address = subjects.parse_kline(subject)
+            kline = codec.kline(subject, payload)
+        except DecodeError as problem:
+            _log.warning("candle_unreadable", error=str(problem))
+            period = subject.rpartition(".")[2]
+            if period in PERIOD_MS:
+                self.versions.note_unreadable(subject, period, sequence)
+            return
+        if (kline.exchange, kline.symbol, kline.period) == address and kline.period in PERIOD_MS:
+            self.versions.note(subject, kline, sequence)
+        elif address.period in PERIOD_MS:
+            self.versions.note_unreadable(subject, address.period, sequence)
 
     async def reach(self, sequence: int) -> None:
         """Wait until everything up to ``sequence`` was taken in."""
@@ -92,7 +105,6 @@ class Tail:
             if newest is None:
                 self.versions.note_empty(subject, period)
             elif newest.sequence < self._start:
-                kline = codec.kline(newest.subject, newest.payload)
-                self.versions.note(subject, kline, newest.sequence)
+                self._note(subject, newest.payload, newest.sequence)
             else:
                 await self.reach(newest.sequence)

@@ -77,9 +77,7 @@ class Versions:
 
     def note(self, subject: str, kline: Kline, sequence: int) -> None:
         """Take in a stored version; those of one subject come in the order of the stream."""
-        known = self._subjects.get(subject)
-        if known is None:
-            known = self._subjects[subject] = _Subject(kline.period, is_whole=self._has_all)
+        known = self._subject(subject, kline.period)
         if sequence <= known.last_sequence:
             return  # our own, seen at its acknowledgement
         known.last_sequence = sequence
@@ -88,6 +86,17 @@ class Versions:
             oldest = min(known.versions)
             del known.versions[oldest]
             known.forgotten_through = max(known.forgotten_through, oldest)
+
+    def note_unreadable(self, subject: str, period: str, sequence: int) -> None:
+        """Take in a message that is no candle: it moves the fence and nothing else."""
+        known = self._subject(subject, period)
+        known.last_sequence = max(known.last_sequence, sequence)
+
+    def _subject(self, subject: str, period: str) -> _Subject:
+        known = self._subjects.get(subject)
+        if known is None:
+            known = self._subjects[subject] = _Subject(period, is_whole=self._has_all)
+        return known
 
     def note_empty(self, subject: str, period: str) -> None:
         """Note that nothing is stored under a subject."""

@@ -320,6 +320,24 @@ async def test_what_cannot_be_used_becomes_a_dead_letter(nats_server: NatsHandle
     assert sequences == [1, 2, 3]
 
 
+async def test_what_is_no_candle_on_a_candle_subject_stops_nothing(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting:
+        subject = subjects.kline("binance", "BTCUSDT", "1m")
+        await setting.publisher.publish(subject, b"{", "poison1")
+        async with processing(setting.bus, setting.store):
+            await setting.begin()
+            await setting.publisher.publish(subject, b"[]", "poison2")
+            await setting.feed.trades((3, 2 * MINUTE + 5_000))
+
+            async def stored() -> bool:
+                state = await setting.bus.stream_state(subjects.KLINE_STREAM)
+                return state.last_sequence == 4
+
+            await until_async(stored)
+
+
 async def test_open_candles_are_told_at_once_and_then_throttled(nats_server: NatsHandle) -> None:
     settings = KlinesSettings(periods=("1m", "5m"), live_interval_ms=200)
     heard: list[tuple[float, Kline]] = []
