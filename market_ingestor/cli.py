@@ -171,7 +171,10 @@ def _time(_: click.Context, option: click.Parameter, value: str | None) -> datet
 @click.option("--symbol")
 @click.option("--from", "from_time", callback=_time, help="Milliseconds or RFC 3339, inclusive.")
 @click.option("--to", "to_time", callback=_time, help="Exclusive.")
+@click.option("--account", is_flag=True, help="Balance the raw stream against the tables instead.")
 def verify(
+    *,
+    account: bool,
     config_file: Path | None,
     exchange: str | None,
     symbol: str | None,
@@ -180,6 +183,8 @@ def verify(
 ) -> None:
     """Recompute candles from stored trades and compare; exit 1 when one differs."""
     loaded = _load(config_file)
+    if account:
+        _execute(lambda: commands.verify_account(loaded.settings))
     scope = commands.VerifyScope(
         exchange=exchange, symbol=symbol, from_time=from_time, to_time=to_time
     )

@@ -135,6 +135,7 @@ class Bus:
                     reconnected_cb=bus._on_reconnected,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as problem:
+            await bus.close()  # nats-py would leave its half-open socket behind
             raise BusError(f"no NATS server reached within {timeout_s:g} s: {problem}") from problem
         return bus
 

@@ -72,6 +72,7 @@ class Publisher:
         self._logged_at = -LOG_INTERVAL_S
         self.resent = 0
         self.refused = 0
+        self._is_listening = False
         self._held: dict[str, float] = {}  # kind of message -> when it is tried again
 
     @property
@@ -99,7 +100,10 @@ class Publisher:
         subscription = await self._bus.client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._bus.on_reconnect(self._resend_now.set)
         loop = asyncio.get_running_loop()
+        self._is_listening = True
         try:
+            for outgoing in self._window.everything(loop.time()):  # taken before we listened
+                await self._write(outgoing)
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
@@ -115,6 +119,7 @@ class Publisher:
                 for outgoing in overdue:
                     await self._write(outgoing)
         finally:
+            self._is_listening = False
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
@@ -213,7 +218,7 @@ class Publisher:
         retry_at = self._held.get(_kind(subject))
         if retry_at is not None:  # it must not overtake what was refused
             self._window.delay(outgoing, retry_at)
-        elif self._bus.is_connected:
+        elif self._is_listening and self._bus.is_connected:
             await self._write(outgoing)
 
     async def _write(self, outgoing: Outgoing) -> None:

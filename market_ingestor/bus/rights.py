@@ -16,6 +16,7 @@ _READ: Final = (
     "$JS.API.CONSUMER.DELETE.>",
     "$JS.API.CONSUMER.INFO.>",
     "$JS.API.CONSUMER.MSG.NEXT.>",
+    "$JS.FC.>",  # flow control of the consumers behind key-value reads
 )
 _INBOX: Final = "_INBOX.>"
 

@@ -21,8 +21,6 @@ from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Sett
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.errors import BusError
 from market_ingestor.klines.processor import KlineProcessor
-from market_ingestor.model.kline import Kline
-from market_ingestor.push.catch_up import KlineHistory
 from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
 from market_ingestor.runtime.role import Role
@@ -32,7 +30,7 @@ from market_ingestor.runtime.web import WebServer, listen
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.candle_store import DatabaseCandleStore
 from market_ingestor.storage.migrate import migrate
-from market_ingestor.storage.read_store import DatabaseReadStore
+from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
 from market_ingestor.storage.saver import CONNECTIONS as SAVE_CONNECTIONS
 from market_ingestor.storage.saver import BatchSaver
 from market_ingestor.storage.timescale import Database
@@ -41,7 +39,6 @@ _log = structlog.get_logger(__name__)
 
 RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
 DUPLICATES_S: Final = 120.0
-END_MS: Final = 253_402_300_799_000  # the year 9999: any candle opens before
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 INGEST_GRACE_SHARE: Final = 0.45  # within its half of the time the supervisor has
 CONNECTIONS: Final = 4  # of a role that only reads
@@ -148,7 +145,7 @@ class Builder:
             case "save":
                 return await self._saver(bus)
             case "gateway":
-                history = kline_history(DatabaseReadStore(await self._database(name)))
+                history = kline_history(await self._database(name))
                 return Gateway(bus, gateway_options(settings.gateway), history=history)
             case "api":
                 database = await self._database(name)
@@ -189,20 +186,6 @@ class Builder:
             stages=stages,
         )
         return await self._stack.enter_async_context(database)
-
-
-def kline_history(store: DatabaseReadStore) -> KlineHistory:
-    """Return how the gateway reads candles that are older than its ring."""
-
-    async def history(
-        exchange: str, symbol: str, period: str, limit: int
-    ) -> list[tuple[Kline, str | None]]:
-        found = await store.klines(
-            exchange, symbol, period, from_ms=0, to_ms=END_MS, limit=limit, newest_first=True
-        )
-        return [(each, None) for each in reversed(found)]
-
-    return history
 
 
 def _access(listener: Listener, *, trusted_proxies: tuple[str, ...] = ()) -> AccessPolicy:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,9 +17,10 @@ from market_ingestor.connectors import registry
 from market_ingestor.errors import BusError, StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.simulator import SimulateOptions, Simulation
+from market_ingestor.storage.account import account
 from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.timescale import Database
-from market_ingestor.storage.verify import verify
+from market_ingestor.storage.verify import floors_passed, verify
 
 REACH_TIMEOUT_S: Final = 5.0
 EXIT_FAILED: Final = 1
@@ -80,25 +82,18 @@ async def check(settings: Settings) -> int:
 
 
 async def _reach_nats(settings: Settings) -> str | None:
-    nats = settings.nats
-    try:
-        bus = await Bus.connect(
-            nats.servers,
-            name="check",
-            creds=nats.creds,
-            tls_ca=nats.tls_ca,
-            timeout_s=REACH_TIMEOUT_S,
-        )
-    except BusError as problem:
-        return str(problem)
-    await bus.close()
+    async with AsyncExitStack() as stack:
+        try:
+            await _connected_bus(settings, stack)
+        except BusError as problem:
+            return str(problem)
     return None
 
 
 async def _reach_database(settings: Settings) -> str | None:
-    async with Database(settings.database.dsn.get_secret_value()) as database:
+    async with AsyncExitStack() as stack:
         try:
-            await database.connect(REACH_TIMEOUT_S)
+            await _connected_database(settings, stack)
         except StoreUnavailableError as problem:
             return str(problem)
     return None
@@ -129,10 +124,8 @@ async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
 
 async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
     """Recompute candles and print those that differ; returns 1 when there are any."""
-    async with Database(
-        settings.database.dsn.get_secret_value(), statement_timeout_s=None
-    ) as database:
-        await database.connect(REACH_TIMEOUT_S)
+    async with AsyncExitStack() as stack:
+        database = await _connected_database(settings, stack)
         report = await verify(
             database,
             exchange=scope.exchange,
@@ -142,11 +135,41 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
             periods=settings.klines.periods,
             lateness_s=settings.klines.lateness_s,
             trade_retention_s=settings.save.trade_retention,
+            settle=floors_passed(await _connected_bus(settings, stack)),
         )
     for difference in report.differences:
         click.echo(str(difference))
     click.echo(f"{report.compared} candles compared, {len(report.differences)} differ")
     return EXIT_FAILED if report.differences else 0
+
+
+async def verify_account(settings: Settings) -> int:
+    """Balance MARKET_RAW against rows, conflicts and dead letters; returns 1 when it does not."""
+    async with AsyncExitStack() as stack:
+        bus = await _connected_bus(settings, stack)
+        report = await account(bus, await _connected_database(settings, stack))
+    click.echo(str(report))
+    return 0 if report.is_balanced else EXIT_FAILED
+
+
+async def _connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
+    dsn = settings.database.dsn.get_secret_value()
+    database = await stack.enter_async_context(Database(dsn, statement_timeout_s=None))
+    await database.connect(REACH_TIMEOUT_S)
+    return database
+
+
+async def _connected_bus(settings: Settings, stack: AsyncExitStack) -> Bus:
+    nats = settings.nats
+    bus = await Bus.connect(
+        nats.servers,
+        name="command",
+        creds=nats.creds,
+        tls_ca=nats.tls_ca,
+        timeout_s=REACH_TIMEOUT_S,
+    )
+    stack.push_async_callback(bus.close)
+    return bus
 
 
 async def simulate_venues(options: SimulateOptions) -> None:

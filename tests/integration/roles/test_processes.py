@@ -159,6 +159,7 @@ async def test_a_trade_goes_its_whole_way(
         assert {tuple(row) for row in rows} == accepted
         assert len({row["exchange"] for row in closed}) == len(VENUES)
 
-        log = tmp_path / "verify.log"
-        async with command("verify", "--config", str(stack.config), log=log) as verify:
-            assert await verify.ended(30) == 0, verify.output
+        for options in ((), ("--account",)):
+            arguments = ("verify", "--config", str(stack.config), *options)
+            async with command(*arguments, log=tmp_path / "verify.log") as verify:
+                assert await verify.ended(30) == 0, verify.output

@@ -1,0 +1,59 @@
+"""Each role's rights are enough for its work, and no more."""
+
+from collections.abc import Callable
+
+import pytest
+
+from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.bus.rights import ROLE_RIGHTS
+from market_ingestor.embedded import NatsUser
+from tests.support.servers import NatsHandle
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = streams.StreamLimits(max_age_s=3_600, max_bytes=64 * 1024**2, duplicate_window_s=30)
+
+
+@pytest.fixture
+def guarded_server(make_nats_server: Callable[..., NatsHandle]) -> NatsHandle:
+    admin = NatsUser(name="admin", password="a")
+    others = [
+        NatsUser(name=name, password=name, publish=each.publish, subscribe=each.subscribe)
+        for name, each in ROLE_RIGHTS.items()
+    ]
+    return make_nats_server([admin, *others])
+
+
+async def prepared(server: NatsHandle) -> None:
+    bus = await Bus.connect([server.url], name="admin")
+    await bus.ensure_streams(
+        streams.market_streams(raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1),
+        update=True,
+    )
+    bucket = await bus.bucket(subjects.STATE_BUCKET)
+    for slot in range(64):
+        await bucket.put(f"slot-{slot}", b"x" * 1_000)
+    await bus.close()
+
+
+async def test_only_ingest_may_publish_trades(guarded_server: NatsHandle) -> None:
+    await prepared(guarded_server)
+    for role in ROLE_RIGHTS:
+        bus = await Bus.connect([guarded_server.url_for(role)], name=role)
+        await bus.client.publish("market.raw.sim-okx.BTCUSDT", b"forged", reply="_INBOX.nobody")
+        await bus.client.flush()
+        stored = (await bus.stream_state(subjects.RAW_STREAM)).messages
+        assert stored == 1, role  # only ingest's, which comes first in the table
+        await bus.close()
+
+
+async def test_the_savers_janitor_may_read_the_resume_records(guarded_server: NatsHandle) -> None:
+    await prepared(guarded_server)
+    bus = await Bus.connect([guarded_server.url_for("save")], name="save")
+    bucket = await bus.bucket(subjects.STATE_BUCKET)
+    assert len(await bucket.keys()) == 64
+    assert await bucket.get("slot-7") == b"x" * 1_000
+    with pytest.raises(TROUBLE):
+        await bucket.put("slot-7", b"forged")
+    await bus.close()
