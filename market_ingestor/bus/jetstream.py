@@ -202,6 +202,11 @@ class Bus:
         """
         payload = msgspec.json.encode(body) if body is not None else b""
         message = await self.client.request(f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S)
+        # Until Python 3.12 `asyncio.wait_for`, on which the request rests, swallows a cancellation
+        # that arrives together with the answer: a task that asks in a loop would never end.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         error = answer.get("error")
         if error is not None:

@@ -11,8 +11,8 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
-from market_ingestor.klines.partition import slot
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.partition import slot
 
 SYMBOLS_MAX: Final = 20_000  # far more than one process can serve; bounds what a forger can make
 

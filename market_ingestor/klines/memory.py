@@ -16,8 +16,8 @@ from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.intake import Intake
-from market_ingestor.klines.partition import SLOTS, slot
 from market_ingestor.klines.resume import ResumeRecord, SymbolRecord
+from market_ingestor.model.partition import SLOTS, slot
 
 _log = structlog.get_logger(__name__)
 

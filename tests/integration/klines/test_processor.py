@@ -13,11 +13,11 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
-from market_ingestor.klines.partition import slot
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.klines.resume import decode, key_of
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.partition import slot
 from tests.integration.klines.harness import (
     LIMITS,
     MINUTE,

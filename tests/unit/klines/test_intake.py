@@ -6,7 +6,7 @@ import pytest
 from market_ingestor.bus import codec, subjects
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.intake import Intake
-from market_ingestor.klines.partition import slot
+from market_ingestor.model.partition import slot
 from market_ingestor.model.trade import FeedPosition, Mark, Trade, TradeBatch
 from tests.unit.klines.build import MINUTE, T0, rules
 

@@ -1,6 +1,6 @@
-"""Rules of `klines.partition`."""
+"""Rules of `model.partition`."""
 
-from market_ingestor.klines.partition import SLOTS, slot
+from market_ingestor.model.partition import SLOTS, slot
 
 BTC_SLOT = 10  # written down: a change would orphan every resume record
 
