@@ -11,7 +11,12 @@ import pytest
 from tests.support.processes import Command, command
 from tests.support.servers import short_folder
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.xdist_group("demo"),  # two demos at once would race for the usual ports
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 
 HOLES = """
 SELECT exchange, symbol, max(trade_id::bigint) - min(trade_id::bigint) + 1 - count(*) AS missing

@@ -22,7 +22,13 @@ from tests.support.servers import short_folder
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, needs_binance_frames, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.xdist_group("demo"),  # two demos at once would race for the usual ports
+    pytest.mark.slow,
+    needs_binance_frames,
+    pytest.mark.timeout(300),
+]
 
 TRADES = 3_144
 FIRST_WHOLE = 1_680_652_800_000  # 2023-04-05 00:00 UTC
