@@ -177,6 +177,13 @@ class Binance(msgspec.Struct, frozen=True, gc=False):
         """Return the request for the trades from ``gap.after_id`` on, itself included."""
         return _trades_from(gap, gap.after_id)
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:
+        """Return the request for the newest trade: without ``fromId`` the page ends with it."""
+        return RestRequest(
+            path="/api/v3/historicalTrades",
+            params={"symbol": instrument.rest_symbol, "limit": 1},
+        )
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page, ascending; the next one starts with the last trade of this one."""
         rows = decode_body(self.name, response, _HISTORY, _BAN_S)

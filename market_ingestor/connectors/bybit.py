@@ -205,6 +205,13 @@ class Bybit(msgspec.Struct, frozen=True, gc=False):
             params={"category": "spot", "symbol": gap.instrument.rest_symbol, "limit": PAGE_ROWS},
         )
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:
+        """Return the request for the newest trade."""
+        return RestRequest(
+            path="/v5/market/recent-trade",
+            params={"category": "spot", "symbol": instrument.rest_symbol, "limit": 1},
+        )
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:  # noqa: ARG002 - of the protocol
         """Return the only page there is; it may lie wholly behind the gap."""
         trades, rejected = history_rows(_rows(self.name, response), _recent_trade)

@@ -175,6 +175,10 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
         """
         return _older_than(gap, gap.before_id + 1)
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:  # noqa: ARG002 - of the protocol
+        """Return None: ``last_match`` follows every subscription, and heartbeats tell."""
+        return None
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page."""
         rows = decode_body(self.name, response, _LISTS, _BAN_S)

@@ -157,6 +157,8 @@ class Connection:
     def _over(self) -> None:
         """Say on the bus that this feed has ended."""
         self.established.set()
+        for route in self._routes.values():
+            self._context.unproved.pop(route.lane, None)
         self._outbox.mark(self.feed, now_us(), end=True)
         if self.is_up:
             self.is_up = False
@@ -254,7 +256,10 @@ class Connection:
 
     def _on_confirmed(self, venue_symbols: Iterable[str], now: float) -> None:
         for venue_symbol in venue_symbols:
-            self._routes[venue_symbol].lane.is_confirmed = True
+            route = self._routes[venue_symbol]
+            route.lane.is_confirmed = True
+            if self._limits.has_contiguous_ids:
+                self._context.unproved[route.lane] = route.track
         if not self.is_up and self.feed.confirmed:
             self.is_up = True
             self._confirmed_at = now

@@ -11,7 +11,7 @@ import structlog
 
 from market_ingestor.config import IngestSettings
 from market_ingestor.connectors.backoff import Turnstile
-from market_ingestor.connectors.feed import Feed, FeedNames
+from market_ingestor.connectors.feed import Feed, FeedNames, Lane
 from market_ingestor.connectors.gaps import FoundGap, IdReset
 from market_ingestor.connectors.intake import US_PER_S, Ages, Track
 from market_ingestor.connectors.outbox import Outbox, now_us
@@ -30,6 +30,7 @@ class ExchangeContext:
 
     Attributes:
         suspects: Instruments whose finder has something to decide.
+        unproved: Subscriptions of which nobody knows yet what was lost before them.
         connects: Paces connection attempts to this exchange.
     """
 
@@ -57,6 +58,7 @@ class ExchangeContext:
         )
         self.connects = Turnstile(venue.limits.connect_interval_s)
         self.suspects: set[Track] = set()
+        self.unproved: dict[Lane, Track] = {}
         self.last_trade_us = 0
         self.reconnects = 0
         self._complained_at = -LOG_INTERVAL_S

@@ -101,6 +101,11 @@ class Lane:
         """Remember an id; return whether this feed had not delivered it yet."""
         return self._seen.add(trade_id)
 
+    @property
+    def has_traded(self) -> bool:
+        """Return whether this feed delivered a trade of this symbol."""
+        return bool(self.waiting) or self.n > 0
+
     def put(self, trades: Sequence[TextTrade], received_us: int) -> None:
         """Let trades wait for the next batch."""
         if not self.waiting:

@@ -20,6 +20,7 @@ from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.refill import Refiller
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.session import Session
+from market_ingestor.connectors.tails import TailCheck
 from market_ingestor.model.instrument import Instrument, InstrumentTable
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ MARK_S: Final = 1.0  # the contract's once a second
 LATE_S_MAX: Final = 0.5  # a timer so late means that sockets wait unread: say nothing yet
 REFRESH_S: Final = 3_600.0  # instruments are listed and delisted on the scale of days
 SCANS_AT_ONCE: Final = 8  # instruments read back at the same time
-STALE_REPLACE_S: Final = 600.0  # between replacements of a session whose symbols all fell silent
+STALE_REPLACE_S: Final = 600.0  # between replacements of a session because symbols fell silent
 
 Owner = Callable[[str, str], bool]
 
@@ -56,6 +57,7 @@ class Fleet:
             context.exchange, rest_url, requests_per_s=context.venue.limits.rest_requests_per_s
         )
         self.refiller = Refiller(context, self._rest)
+        self._tails = TailCheck(context, self._rest)
         self._wanted = tuple(dict.fromkeys(symbols))
         self._bus = bus
         self._owns = owns
@@ -64,6 +66,7 @@ class Fleet:
         self._tracks: dict[str, Track] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._replaced_at: dict[Session, float] = {}
+        self._doubted: set[Session] = set()
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -115,6 +118,7 @@ class Fleet:
                     read_open_gaps(self._bus, self.context.exchange)
                 )
                 tasks.create_task(self.refiller.run())
+                tasks.create_task(self._tails.run())
                 tasks.create_task(self._look())
                 tasks.create_task(self._mark())
                 tasks.create_task(self._refresh())
@@ -133,6 +137,8 @@ class Fleet:
             kept = [each for each in session.tracks if each.instrument.symbol in wanted]
             if not kept:
                 self._sessions.pop(session).cancel()
+                self._doubted.discard(session)
+                self._replaced_at.pop(session, None)
             elif len(kept) < len(session.tracks):
                 session.change(kept)
         self._tracks = {name: each for name, each in self._tracks.items() if name in wanted}
@@ -158,7 +164,11 @@ class Fleet:
 
     def _track(self, instrument: Instrument) -> Track:
         wait_s = self.context.settings.reorder_wait_ms / 1000
-        track = Track(instrument, GapFinder(reorder_wait_s=wait_s))
+        track = Track(
+            instrument,
+            GapFinder(reorder_wait_s=wait_s),
+            silence_min_s=self.context.settings.read_timeout_s,
+        )
         self._tracks[instrument.symbol] = track
         return track
 
@@ -221,7 +231,11 @@ class Fleet:
             self._watch_silence(received_us)
 
     def _watch_silence(self, time_us: int) -> None:
-        """Report symbols that are silent for longer than their own rate explains."""
+        """Report symbols that are silent for longer than their own rate explains.
+
+        A subscription may have died alone, so the next connection subscribes all of them again:
+        once for each symbol that falls silent, now and then while all of them are.
+        """
         now = asyncio.get_running_loop().time()
         for session in self._sessions:
             silent = known = 0
@@ -234,13 +248,18 @@ class Fleet:
                 track.is_stale = session.is_up and time_us - track.last_trade_us > limit
                 silent += track.is_stale
                 if track.is_stale and not was_stale:
+                    self._doubted.add(session)
                     seconds = (time_us - track.last_trade_us) / 1e6
                     self.context.feed_event(
                         "feed_stale", f"no trade for {seconds:.0f} s", track.instrument.symbol
                     )
             replaced_at = self._replaced_at.get(session, -STALE_REPLACE_S)
-            if known and silent == known and now - replaced_at >= STALE_REPLACE_S:
+            if not silent:
+                self._doubted.discard(session)
+            is_doubted = session in self._doubted or silent == known > 0
+            if is_doubted and now - replaced_at >= STALE_REPLACE_S:
                 self._replaced_at[session] = now
+                self._doubted.discard(session)
                 session.replace()
 
     async def _refresh(self) -> None:

@@ -114,19 +114,26 @@ class GapFinder:
         else:
             self._suspect(below, trade_id, from_time_us, time_us, now + self._reorder_wait_s)
 
-    def heard(self, last_id: int, now_us: int, now: float) -> None:
+    def heard(self, last_id: int, time_us: int, now: float, *, wait_s: float | None = None) -> None:
         """Take note of the venue's word that its newest trade is ``last_id``.
 
         Before any trade is known it is an anchor: up to it nothing is a hole of ours, unless the
         stream, still being read back, says otherwise. That trade itself we do not have.
+
+        Args:
+            last_id: The newest id at the venue.
+            time_us: Its trade time, or now: not before it.
+            now: Monotonic seconds.
+            wait_s: How long it may still arrive by itself; None for the reorder wait.
         """
+        due_at = now + (self._reorder_wait_s if wait_s is None else wait_s)
         highest, from_us = self._present.highest, self._newest_time_us
         if highest is None:
             if self._anchor is None:
-                self._anchor, self._anchor_time_us = last_id, now_us
+                self._anchor, self._anchor_time_us = last_id, time_us
             highest, from_us = self._anchor, self._anchor_time_us
         if 0 < last_id - highest <= ID_RESET:
-            self._suspect(highest, last_id + 1, from_us, now_us, now + self._reorder_wait_s)
+            self._suspect(highest, last_id + 1, from_us, max(from_us, time_us), due_at)
 
     def restore(
         self,

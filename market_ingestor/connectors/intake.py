@@ -19,7 +19,6 @@ US_PER_S: Final = 1_000_000
 FOREVER_US: Final = 2**62  # beyond any time that passes a venue's check
 
 STALE_FACTOR: Final = 30.0  # silences of so many mean intervals: one in e^30 by chance
-STALE_S_MIN: Final = 60.0  # shorter silences are nobody's business
 RATE_WEIGHT: Final = 0.05  # of the newest interval in the running mean: remembers about 20 trades
 TRADES_JUDGED_MIN: Final = 20  # before so many trades a symbol's own rate is not known
 
@@ -34,19 +33,33 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Track:
     """One instrument across all its feeds: its ids, and how often it trades.
 
+    Args:
+        silence_min_s: Shorter silences are nobody's business, however busy the symbol.
+
     Attributes:
         last_trade_us: Receive time of its newest live trade, 0 before the first.
         is_stale: Whether its silence was reported.
     """
 
-    __slots__ = ("_interval_us", "_trades", "finder", "instrument", "is_stale", "last_trade_us")
+    __slots__ = (
+        "_interval_us",
+        "_silence_min_us",
+        "_trades",
+        "finder",
+        "instrument",
+        "is_stale",
+        "last_trade_us",
+    )
 
-    def __init__(self, instrument: Instrument, finder: GapFinder) -> None:
+    def __init__(
+        self, instrument: Instrument, finder: GapFinder, *, silence_min_s: float = 60.0
+    ) -> None:
         self.instrument = instrument
         self.finder = finder
         self.last_trade_us = 0
         self.is_stale = False
         self._interval_us = 0.0
+        self._silence_min_us = silence_min_s * US_PER_S
         self._trades = 0
 
     def traded(self, received_us: int) -> None:
@@ -61,7 +74,7 @@ class Track:
         """Return the silence beyond which this symbol's own rate says that something is wrong."""
         if self._trades < TRADES_JUDGED_MIN:
             return None
-        return max(STALE_FACTOR * self._interval_us, STALE_S_MIN * US_PER_S)
+        return max(STALE_FACTOR * self._interval_us, self._silence_min_us)
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):

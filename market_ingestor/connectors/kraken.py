@@ -222,6 +222,10 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
         """Return the request for the trades from just before ``gap.from_time_us`` on."""
         return _trades_since(gap, (gap.from_time_us - OVERLAP_US) * NS_PER_US)
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:  # noqa: ARG002 - of the protocol
+        """Return None: the snapshot of a subscription ends with the newest trade."""
+        return None
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page, ascending; the next one starts at the instant this one ends."""
         result = _result(self.name, response)

@@ -197,6 +197,13 @@ class Okx(msgspec.Struct, frozen=True, gc=False):
         """
         return _older_than(gap, gap.before_id)
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:
+        """Return the request for the newest trade: without ``after`` the page begins with it."""
+        return RestRequest(
+            path="/api/v5/market/history-trades",
+            params={"instId": instrument.rest_symbol, "limit": 1},
+        )
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page; the venue keeps three months."""
         rows = _data(self.name, response)

@@ -46,6 +46,7 @@ class Refiller:
         self._queue = RefillQueue()
         self._wake = asyncio.Event()
         self._backoff = Backoff(max_s=ERROR_WAIT_S_MAX, rng=random.Random())
+        self._paused_until = 0.0
         self.states: Counter[str] = Counter()
 
     @property
@@ -75,6 +76,7 @@ class Refiller:
         """Refill until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
+            await asyncio.sleep(max(self._paused_until - loop.time(), 0.0))
             holes = self._queue.take(loop.time())
             if holes:
                 await self._try(holes)
@@ -91,11 +93,13 @@ class Refiller:
         try:
             is_done = await self._walk(holes)
         except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
+            # The venue as a whole: one failing request at a time, whatever waits.
             wait_s = self._backoff.next_s()
-            if isinstance(problem, VenueBannedError):
-                self._rest.stay_away(problem.retry_after_s or wait_s)
-            elif isinstance(problem, VenueError) and problem.retry_after_s:
+            if isinstance(problem, VenueError) and problem.retry_after_s:
                 wait_s = max(wait_s, problem.retry_after_s)
+            if isinstance(problem, VenueBannedError):
+                self._rest.stay_away(wait_s)
+            self._paused_until = loop.time() + wait_s
             _log.warning(
                 "refill_failed",
                 exchange=self._context.exchange,
@@ -104,7 +108,7 @@ class Refiller:
                 retry_in_s=round(wait_s, 1),
             )
             for hole in holes:
-                hole.not_before = loop.time() + wait_s
+                hole.put_off(self._paused_until)
                 self._put(hole)
             return
         self._backoff.reset()

@@ -14,6 +14,7 @@ from market_ingestor.connectors.intake import Track
 HOLES_MAX: Final = 10_000  # per exchange; a venue that makes more has holes by nature
 LATE_ATTEMPTS_MAX: Final = 6  # history that is late by more than these waits is not coming
 LATE_FIRST_S: Final = 1.0  # then 2, 4, 8, 16: half a minute in all
+FAILED_S_MAX: Final = 60.0  # for a hole whose walks fail while those of others succeed
 
 
 class Hole(msgspec.Struct, kw_only=True, eq=False):
@@ -24,12 +25,19 @@ class Hole(msgspec.Struct, kw_only=True, eq=False):
         gap: As it was found and published.
         not_before: Monotonic seconds; before it the venue is not asked.
         late: Walks after which the venue's history did not reach it yet.
+        failures: Walks that an error ended.
     """
 
     track: Track
     gap: FoundGap
     not_before: float = 0.0
     late: int = 0
+    failures: int = 0
+
+    def put_off(self, until: float) -> None:
+        """Put off after an error; the more it had, the longer, so that others have their turn."""
+        self.not_before = until + min(2.0**self.failures - 1, FAILED_S_MAX)
+        self.failures += 1
 
     def try_later(self, now: float) -> bool:
         """Put off because the venue's history is late; return whether another try is due."""

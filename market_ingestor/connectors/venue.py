@@ -226,6 +226,13 @@ class Venue(Protocol):
     def history_request(self, gap: Gap) -> RestRequest | None:
         """Return the first request that fills ``gap``, None when the venue keeps no history."""
 
+    def newest_request(self, instrument: VenueInstrument) -> RestRequest | None:
+        """Return the request for the newest trade, whose answer is a page of history.
+
+        None where the socket itself tells the newest trade after a subscription, or where ids
+        are not contiguous: then there is nothing to learn.
+        """
+
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return one page of the answer and the request for the next.
 

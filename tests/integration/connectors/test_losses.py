@@ -11,6 +11,7 @@ from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
 from market_ingestor.simulator.markets import VENUES
 from tests.integration.connectors.harness import (
+    Ingest,
     configured,
     connected,
     events,
@@ -207,3 +208,54 @@ async def test_two_processes_side_by_side_store_every_trade_at_least_once(
         raw = await read_raw(bus)
     assert raw.holes(("sim-kraken", "BTCUSD")) == []
     assert len({batch.feed.partition("-")[0] for batch in raw.batches}) == 2
+
+
+@pytest.mark.parametrize("name", VENUES)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["cut", "killed"])
+async def test_a_loss_at_the_end_of_a_tape_is_found_without_a_trade_behind_it(
+    nats_server: NatsHandle, tmp_path: Path, name: str, *, is_killed: bool
+) -> None:
+    with truth(tmp_path) as (log, made):
+        async with (
+            connected(nats_server) as bus,
+            SimulatedVenue(name, rate=100, truth=log) as venue,
+        ):
+            async with ingesting(bus, configured(venue)) as ingest:
+                account = ingest.role.outbox.account(f"sim-{name}")
+                await until(lambda: account.published > 30)
+                if is_killed:
+                    await ingest.kill()
+                venue.inject(Fault(fault="hold", duration_s=0))
+                before = venue.stats.trades_made
+                await until(lambda: venue.stats.trades_made > before + 50)
+                venue.set_rate(0)
+                venue.inject(Fault(fault="abort"))
+                if not is_killed:
+                    await until(lambda: whole(venue, ingest))
+                    await ingest.stop()
+            if is_killed:
+                async with ingesting(bus, configured(venue)) as ingest:
+                    await until(lambda: whole(venue, ingest))
+                    await ingest.stop()
+            raw = await read_raw(bus)
+        for key in raw.keys:
+            ids = set(raw.ids(key))
+            assert {each for each in made()[key] if each >= min(ids)} <= ids
+
+
+def whole(venue: SimulatedVenue, ingest: Ingest) -> bool:
+    """Return whether every symbol that was ever seen is known up to its newest trade."""
+    (fleet,) = ingest.role.fleets
+    newest = {
+        market.symbol: venue.world.histories[market.index].last_id for market in venue.world.markets
+    }
+    finders = {symbol: track.finder for symbol, track in fleet._tracks.items()}  # noqa: SLF001 - no count tells it
+    return (
+        bool(finders)
+        and not fleet.refiller.open_holes
+        and all(
+            finder.newest in {None, newest[symbol]} and not finder.needs_look
+            for symbol, finder in finders.items()
+        )
+        and any(finder.newest for finder in finders.values())
+    )

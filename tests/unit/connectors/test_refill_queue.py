@@ -78,3 +78,12 @@ def test_late_history_is_asked_for_again_with_growing_waits_and_not_for_ever() -
         waits.append(one.not_before - 100.0)
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
     assert one.late == LATE_ATTEMPTS_MAX
+
+
+def test_a_hole_whose_walks_fail_makes_way_for_others() -> None:
+    one = hole(track(), 10, 20)
+    waits = []
+    for _ in range(8):
+        one.put_off(100.0)
+        waits.append(one.not_before - 100.0)
+    assert waits == [0, 1, 3, 7, 15, 31, 60, 60]
