@@ -232,9 +232,6 @@ async def rigged(nats_url: str, dsn: str, folder: Path) -> AsyncIterator[Rig]:
         yield rig
     finally:
         for service in rig.services:
-            service.command.send(
-                signal.SIGCONT
-            ) if service.command.process.returncode is None else None
             await service.kill()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
