@@ -93,10 +93,14 @@ class DatabaseSettings(Section):
 
 
 class ExchangeSettings(Section):
-    """``[exchanges.NAME]``: one exchange; ``sim-NAME`` speaks the protocol of NAME."""
+    """``[exchanges.NAME]``: one exchange; ``sim-NAME`` speaks the protocol of NAME.
+
+    ``sockets`` connections carry every symbol side by side: what one loses another has.
+    """
 
     enabled: bool = True
     symbols: Words = ()
+    sockets: Annotated[int, Field(ge=1, le=4)] = 1
     ws_url: str | None = None
     rest_url: str | None = None
 

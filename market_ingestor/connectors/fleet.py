@@ -40,6 +40,7 @@ class Fleet:
 
     Args:
         symbols: As configured, in any spelling.
+        sockets: How many sessions carry each symbol side by side.
         owns: Whether this process is for (exchange, symbol); the others are another shard's.
     """
 
@@ -49,6 +50,7 @@ class Fleet:
         *,
         rest_url: str,
         symbols: Iterable[str],
+        sockets: int,
         bus: Bus,
         owns: Owner,
     ) -> None:
@@ -65,6 +67,7 @@ class Fleet:
         self._unknown: list[str] = []
         self._tracks: dict[str, Track] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._lines: list[list[Session]] = [[] for _ in range(sockets)]
         self._replaced_at: dict[Session, float] = {}
         self._doubted: set[Session] = set()
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
@@ -74,8 +77,8 @@ class Fleet:
 
     @property
     def is_up(self) -> bool:
-        """Return whether every session has a connection with confirmed symbols."""
-        return bool(self._sessions) and all(session.is_up for session in self._sessions)
+        """Return whether, on one line at least, every session has confirmed symbols."""
+        return any(line and all(session.is_up for session in line) for line in self._lines)
 
     @property
     def problems(self) -> list[str]:
@@ -137,13 +140,18 @@ class Fleet:
             kept = [each for each in session.tracks if each.instrument.symbol in wanted]
             if not kept:
                 self._sessions.pop(session).cancel()
+                for line in self._lines:
+                    if session in line:
+                        line.remove(session)
                 self._doubted.discard(session)
                 self._replaced_at.pop(session, None)
             elif len(kept) < len(session.tracks):
                 session.change(kept)
         self._tracks = {name: each for name, each in self._tracks.items() if name in wanted}
         added = [each for name, each in wanted.items() if name not in self._tracks]
-        self._add([self._track(each) for each in added])
+        tracks = [self._track(each) for each in added]
+        for line in self._lines:
+            self._add(line, tracks)
         for instrument in added:
             self._tasks.create_task(self._restore(self._tracks[instrument.symbol]))
 
@@ -172,11 +180,11 @@ class Fleet:
         self._tracks[instrument.symbol] = track
         return track
 
-    def _add(self, tracks: list[Track]) -> None:
-        """Give tracks to sessions with room, then to new ones."""
+    def _add(self, line: list[Session], tracks: list[Track]) -> None:
+        """Give tracks to sessions of a line with room, then to new ones."""
         assert self._tasks is not None  # noqa: S101 - `apply` looked
         room = self.context.venue.limits.symbols_per_connection
-        for session in self._sessions:
+        for session in line:
             taken, tracks = (
                 tracks[: room - len(session.tracks)],
                 tracks[room - len(session.tracks) :],
@@ -185,6 +193,7 @@ class Fleet:
                 session.change([*session.tracks, *taken])
         for begin in range(0, len(tracks), room):
             session = Session(self.context, tracks[begin : begin + room])
+            line.append(session)
             self._sessions[session] = self._tasks.create_task(session.run())
 
     async def _restore(self, track: Track) -> None:
@@ -237,22 +246,12 @@ class Fleet:
         once for each symbol that falls silent, now and then while all of them are.
         """
         now = asyncio.get_running_loop().time()
+        fallen = self._fallen_silent(time_us)
         for session in self._sessions:
-            silent = known = 0
-            for track in session.tracks:
-                limit = track.silence_max_us()
-                if limit is None:
-                    continue
-                known += 1
-                was_stale = track.is_stale
-                track.is_stale = session.is_up and time_us - track.last_trade_us > limit
-                silent += track.is_stale
-                if track.is_stale and not was_stale:
-                    self._doubted.add(session)
-                    seconds = (time_us - track.last_trade_us) / 1e6
-                    self.context.feed_event(
-                        "feed_stale", f"no trade for {seconds:.0f} s", track.instrument.symbol
-                    )
+            known = sum(track.silence_max_us() is not None for track in session.tracks)
+            silent = sum(track.is_stale for track in session.tracks)
+            if not fallen.isdisjoint(session.tracks):
+                self._doubted.add(session)
             replaced_at = self._replaced_at.get(session, -STALE_REPLACE_S)
             if not silent:
                 self._doubted.discard(session)
@@ -261,6 +260,24 @@ class Fleet:
                 self._replaced_at[session] = now
                 self._doubted.discard(session)
                 session.replace()
+
+    def _fallen_silent(self, time_us: int) -> set[Track]:
+        """Return the symbols that have just become stale on sessions that are up."""
+        carried = {track for each in self._sessions if each.is_up for track in each.tracks}
+        fallen: set[Track] = set()
+        for track in self._tracks.values():
+            limit = track.silence_max_us()
+            if limit is None:
+                continue
+            was_stale = track.is_stale
+            track.is_stale = track in carried and time_us - track.last_trade_us > limit
+            if track.is_stale and not was_stale:
+                fallen.add(track)
+                seconds = (time_us - track.last_trade_us) / 1e6
+                self.context.feed_event(
+                    "feed_stale", f"no trade for {seconds:.0f} s", track.instrument.symbol
+                )
+        return fallen
 
     async def _refresh(self) -> None:
         """Load the instruments again now and then; ask again for what was refused or unknown."""

@@ -109,6 +109,7 @@ class IngestRole:
             context,
             rest_url=exchange.rest_url or venue.rest_url,
             symbols=exchange.symbols,
+            sockets=exchange.sockets,
             bus=self._bus,
             owns=self._owns,
         )

@@ -111,7 +111,6 @@ class Refiller:
                 hole.put_off(self._paused_until)
                 self._put(hole)
             return
-        self._backoff.reset()
         if not is_done:
             for hole in holes:
                 self._put(hole)
@@ -139,6 +138,9 @@ class Refiller:
             while request is not None:
                 request = await self._page(lane, walk, gap, request)
                 pages += 1
+                self._backoff.reset()
+                for hole in holes:
+                    hole.failures = 0
                 if pages % PAGES_PER_TURN == 0 and self._queue.has_newer(holes[-1], loop.time()):
                     return False
         finally:

@@ -202,3 +202,56 @@ async def test_a_frame_beyond_the_bound_costs_one_counter_and_the_connection(
             account = ingest.role.outbox.account("sim-okx")
             await until(lambda: account.rejected["bad_type"] == 1)
             assert account.balances
+
+
+async def test_one_symbol_that_falls_silent_alone_is_subscribed_again(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("coinbase", ["BTC-USD", "ETH-USD"], rate=200) as venue,
+        streaming(bus, venue, read_timeout_s=2) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-coinbase")
+        await until(lambda: account.published > 200)
+        (connection,) = venue._hub.connections  # noqa: SLF001 - no fault mutes one symbol of a socket
+        connection.muted.add(0)
+        await until(lambda: venue.stats.connections == 2)
+        await until(lambda: venue.stats.connections_open == 1)
+        before = account.published
+        await until(lambda: account.published > before + 200)
+        await asyncio.sleep(3)  # the next silence would be due
+        assert venue.stats.connections == 2
+        assert ingest.role.health().problems == ()
+        await ingest.stop()
+        raw = await read_raw(bus)
+        kinds = [event.type for event in await events(bus)]
+    assert kinds.count("feed_stale") == 1
+    for key in raw.keys:
+        assert raw.holes(key) == []
+
+
+async def test_what_one_of_two_sockets_loses_the_other_has(nats_server: NatsHandle) -> None:
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT", "ETH-USDT"], rate=200) as venue,
+    ):
+        exchanges = {
+            name: each.model_copy(update={"sockets": 2}) for name, each in configured(venue).items()
+        }
+        async with ingesting(bus, exchanges) as ingest:
+            account = ingest.role.outbox.account("sim-binance")
+            await until(lambda: venue.stats.connections == 2 and account.published > 100)
+            venue.inject(Fault(fault="gap", count=20, sockets="one"))
+            venue.inject(Fault(fault="abort", sockets="one"))
+            await until(lambda: venue.stats.connections == 3)
+            assert ingest.role.fleets[0].is_up
+            before = account.published
+            await until(lambda: account.published > before + 200)
+            await ingest.stop()
+            assert ingest.states == {}  # the venue's history was not needed
+            assert ingest.account("sim-binance").in_flight == 0
+        raw = await read_raw(bus)
+    for key in raw.keys:
+        assert raw.holes(key) == []
+        assert len(raw.ids(key)) > len(set(raw.ids(key)))
