@@ -7,11 +7,12 @@ environment only ``MARKET_INGESTOR_SECTION__KEY`` is read, because Kubernetes in
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dotenv
 from pydantic import (
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from market_ingestor.errors import ConfigError
+from market_ingestor.model.decimals import BadNumberError, checked
 from market_ingestor.model.exchange import is_exchange_name
 from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
 
@@ -52,6 +54,17 @@ def _seconds(value: Any) -> Any:
     if isinstance(value, str) and value[-1:] in _UNITS_S and value[:-1].isdigit():
         return int(value[:-1]) * _UNITS_S[value[-1]]
     return value
+
+
+def _positive_number(value: Any) -> str:
+    """Return a positive number's text in plain notation; TOML may have it as a number."""
+    try:
+        number, plain = checked(str(value))
+    except BadNumberError as problem:
+        raise ValueError(f"{value!r} is no number") from problem
+    if number <= 0:
+        raise ValueError(f"{value!r} is not positive")
+    return plain
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -95,6 +108,8 @@ class DatabaseSettings(Section):
 class ExchangeSettings(Section):
     """``[exchanges.NAME]``: one exchange; ``sim-NAME`` speaks the protocol of NAME.
 
+    With ``kind = "tcp"`` it is a feed of lines at ``host`` and ``port`` under any name; a trade
+    without amount gets ``default_amount``. ``token`` is the key of a venue that wants one.
     ``sockets`` connections carry every symbol side by side: what one loses another has.
     """
 
@@ -103,6 +118,17 @@ class ExchangeSettings(Section):
     sockets: Annotated[int, Field(ge=1, le=4)] = 1
     ws_url: str | None = None
     rest_url: str | None = None
+    token: SecretStr | None = None
+    kind: Literal["venue", "tcp"] = "venue"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    default_amount: Annotated[str, BeforeValidator(_positive_number)] = "1"
+
+    @model_validator(mode="after")
+    def _tcp_has_a_port(self) -> Self:
+        if (self.kind == "tcp") != (self.port is not None):
+            raise ValueError('kind = "tcp" and a port need each other')
+        return self
 
 
 class IngestSettings(Section):
@@ -243,6 +269,10 @@ _LEGACY: Final = {
     "WS_SEND_BUFFER": "gateway.send_buffer",
     "APP_PORT": "api.port",
 }
+# ``EXCHANGE1_PORT``, ``EXCHANGE1_NAME`` and so on: TCP feeds, on these ports unless told.
+_LEGACY_FEED: Final = re.compile(r"EXCHANGE([1-9][0-9]{0,2})_(?:PORT|NAME)")
+_LEGACY_FEED_PORT: Final = 40_100
+_LEGACY_FEED_SYMBOLS: Final = ("BTCUSDT", "DOGEUSDT", "TONUSDT", "SOLUSDT", "ETHUSDT")
 _DEFAULT_EXCHANGES: Final[dict[str, Any]] = {
     "binance": {"symbols": ["BTCUSDT", "ETHUSDT"]},
     "okx": {"symbols": ["BTCUSDT", "ETHUSDT"]},
@@ -321,6 +351,34 @@ def _from_legacy(env: Mapping[str, str], layers: _Layers) -> None:
         layers.set(("database", "dsn"), dsn, "DB_HOST, DB_NAME, ...")
 
 
+def _legacy_feeds(env: Mapping[str, str], layers: _Layers) -> None:
+    """Take the TCP feeds of the source documents, each named ``exchange`` and its number.
+
+    Orchestrators set ``EXCHANGE1_PORT=tcp://10.0.0.7:40101`` for a service of that name; this is
+    understood too.
+    """
+    numbers = {int(found[1]) for name in env if (found := _LEGACY_FEED.fullmatch(name))}
+    for number in sorted(numbers):
+        port_name, name_name = f"EXCHANGE{number}_PORT", f"EXCHANGE{number}_NAME"
+        name = env.get(name_name, "").strip().lower() or f"exchange{number}"
+        place = env.get(port_name, "").strip() or str(_LEGACY_FEED_PORT + number)
+        host: str | None = None
+        if "://" in place:
+            try:
+                address = urlsplit(place)
+                host, place = address.hostname, str(address.port)
+            except ValueError as problem:
+                raise ConfigError(port_name, f"is no address: {problem}") from problem
+        source = port_name if port_name in env else name_name
+        feed = layers.section(("exchanges", name))
+        if host is not None:
+            layers.set(("exchanges", name, "host"), host, source)
+        layers.set(("exchanges", name, "port"), place, source)
+        layers.set(("exchanges", name, "kind"), "tcp", source)
+        if "symbols" not in feed:
+            layers.set(("exchanges", name, "symbols"), list(_LEGACY_FEED_SYMBOLS), source)
+
+
 def _explain(problem: ValidationError) -> ConfigError:
     """Turn the first finding into an error that names the key as the file spells it."""
     first = problem.errors(include_url=False, include_input=False)[0]
@@ -356,6 +414,7 @@ def load(
     from_dotenv = {key: value or "" for key, value in dotenv.dotenv_values(env_file).items()}
     for source, variables in ((f"{env_file}: ", from_dotenv), ("", env)):
         _from_legacy(variables, layers)
+        _legacy_feeds(variables, layers)
         for where, value, name in _from_environment(variables):
             layers.set(where, value, source + name)
     for key, value in (overrides or {}).items():

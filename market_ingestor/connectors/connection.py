@@ -1,4 +1,4 @@
-"""One WebSocket of one venue from handshake to close, which is one feed. SHELL.
+"""One connection to one venue from handshake to close, which is one feed. SHELL.
 
 Drives any `Venue`; never asks which exchange it has. What ends a connection is a value
 (`Ending`), not an exception: `connectors.session` decides what comes next.
@@ -7,20 +7,19 @@ Drives any `Venue`; never asks which exchange it has. What ends a connection is 
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.frames import CloseCode
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.intake import Route, Track, accept
+from market_ingestor.connectors.made_up_ids import Repeats
 from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.subscriptions import Memory, Subscriptions
+from market_ingestor.connectors.transport import CLOSED, Transport, is_too_big, open_transport
 from market_ingestor.connectors.venue import (
     ClosingSoon,
     Event,
@@ -35,16 +34,12 @@ from market_ingestor.errors import excerpt
 
 _log = structlog.get_logger(__name__)
 
-OPEN_TIMEOUT_S: Final = 10.0  # a handshake takes a second from anywhere
-CLOSE_TIMEOUT_S: Final = 2.0  # for the other side's close frame; nothing depends on it
-FRAMES_QUEUED_MAX: Final = 1_024  # read from the socket and not yet taken; bounds memory in a pause
 WATCH_S: Final = 0.5
 PROVED_S: Final = 30.0  # a confirmed session of this length works, trades or not
 ROLLOVER_MARGIN: Final = 0.1  # of the venue's maximum life, at most:
 ROLLOVER_MARGIN_S_MAX: Final = 600.0
 STATUSES_OF_BANS: Final = frozenset({403, 418, 429})
 RETRY_AFTER_S_MAX: Final = 3 * 86_400.0  # the longest ban any venue documents
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -59,16 +54,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str
     is_proved: bool = False
     retry_after_s: float = 0.0
-
-
-class _Socket(ClientConnection):
-    """A connection that knows when it last heard anything, the server's pings included."""
-
-    heard = True
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        super().data_received(data)
 
 
 class Connection:
@@ -96,8 +81,13 @@ class Connection:
             for track in tracks
         }
         self.subscriptions = Subscriptions(
-            self._routes, batch_max=self._limits.subscribe_batch, memory=memory
+            self._routes,
+            batch_max=self._limits.subscribe_batch,
+            memory=memory,
+            confirms_after_s=self._limits.confirms_after_s,
         )
+        self._ids = context.made_up_ids()
+        self._repeats = Repeats() if self._limits.repeats_frames else None
         self.established = asyncio.Event()
         self.wants_successor = asyncio.Event()
         self.is_up = False
@@ -115,24 +105,15 @@ class Connection:
 
     async def run(self) -> Ending:
         """Connect and serve until the connection ends."""
-        url = self._venue.connect_url(self._context.ws_url)
         try:
-            socket = await connect(
-                url,
-                compression=None,  # costs more CPU than the bandwidth is worth
-                proxy=None if urlsplit(url).hostname in _LOOPBACK else True,
-                open_timeout=OPEN_TIMEOUT_S,
-                ping_interval=None,  # the venue's own heartbeat counts; ours ended healthy ones
-                close_timeout=CLOSE_TIMEOUT_S,
-                max_size=self._limits.frame_bytes_max,
-                max_queue=FRAMES_QUEUED_MAX,
-                create_connection=_Socket,
+            socket = await open_transport(
+                self._venue.connect_url(self._context.ws_url),
+                frame_bytes_max=self._limits.frame_bytes_max,
             )
         except InvalidStatus as refusal:
             return _refused(refusal)
         except (OSError, TimeoutError, WebSocketException) as problem:
-            return Ending(reason=excerpt(f"cannot connect: {problem!r}"))
-        assert isinstance(socket, _Socket)  # noqa: S101 - create_connection made it
+            return Ending(reason=excerpt(self._context.redacted(f"cannot connect: {problem!r}")))
         self._opened_at = asyncio.get_running_loop().time()
         try:
             reason = await self._serve(socket)
@@ -170,7 +151,7 @@ class Connection:
             reason=self._reason,
         )
 
-    async def _serve(self, socket: _Socket) -> str:
+    async def _serve(self, socket: Transport) -> str:
         """Read while siblings write and watch; return the reason of the end."""
         async with asyncio.TaskGroup() as tasks:
             siblings = [
@@ -179,14 +160,14 @@ class Connection:
                 tasks.create_task(self._end_in_order(socket)),
             ]
             try:
-                return await self._read(socket)
+                return self._context.redacted(await self._read(socket))
             finally:
                 for sibling in siblings:
                     sibling.cancel()
 
     # -- reading
 
-    async def _read(self, socket: _Socket) -> str:
+    async def _read(self, socket: Transport) -> str:
         """Take frames until the connection ends; never yields while frames are queued."""
         loop = asyncio.get_running_loop()
         recv, decode, outbox = socket.recv, self._venue.decode, self._outbox
@@ -194,17 +175,28 @@ class Connection:
             while True:
                 frame = await recv(decode=False)
                 received_us, now = now_us(), loop.time()
-                for event in decode(frame):
+                events = decode(frame)
+                if self._repeats is not None and self._is_repeat(frame, events, now):
+                    continue
+                for event in events:
                     if type(event) is Trades:
                         self._on_trades(event, received_us, now)
                     else:
                         self._on_event(event, received_us, now)
                 if not outbox.has_room and not await self._pause(socket):
                     return "paused for too long: the bus does not take what was read"
-        except ConnectionClosed as closed:
-            if closed.sent is not None and closed.sent.code == CloseCode.MESSAGE_TOO_BIG:
+        except CLOSED as closed:
+            if is_too_big(closed):
                 self._context.reject(Rejected("bad_type", "a frame beyond the venue's bound"))
             return excerpt(str(closed))
+
+    def _is_repeat(self, frame: bytes, events: Sequence[Event], now: float) -> bool:
+        """Return whether this frame of trades came just before; counts them as copies if so."""
+        trades = sum(len(each.trades) for each in events if type(each) is Trades)
+        if not trades or self._repeats is None or not self._repeats.is_repeat(frame, now):
+            return False
+        self._context.account.drop(trades)
+        return True
 
     def _on_trades(self, event: Trades, received_us: int, now: float) -> None:
         route = self._routes.get(event.venue_symbol)
@@ -216,9 +208,10 @@ class Connection:
             return
         if not route.lane.is_confirmed:
             self._on_confirmed(self.subscriptions.confirm(None, (event.venue_symbol,)), now)
+        named = self._ids.name(event.venue_symbol, event.trades) if self._ids else event.trades
         fit = accept(
             route,
-            event.trades,
+            named,
             received_us=received_us,
             now=now,
             ages=self._context.ages,
@@ -273,7 +266,7 @@ class Connection:
             "subscription_refused",
             exchange=self._context.exchange,
             venue_symbols=refused or "a whole request, now asked one by one",
-            message=event.message,
+            message=self._context.redacted(event.message),
         )
         for venue_symbol in refused:
             self._routes[venue_symbol].lane.is_confirmed = False
@@ -294,7 +287,7 @@ class Connection:
         if self.subscriptions.is_settled:
             self.established.set()
 
-    async def _pause(self, socket: _Socket) -> bool:
+    async def _pause(self, socket: Transport) -> bool:
         """Wait until the bus takes more; return whether it did in time."""
         self.feed.is_paused = True
         try:
@@ -309,7 +302,7 @@ class Connection:
 
     # -- writing
 
-    async def _write(self, socket: _Socket) -> None:
+    async def _write(self, socket: Transport) -> None:
         """Send subscribe requests and pings, no faster than the venue allows."""
         loop = asyncio.get_running_loop()
         interval = self._limits.ping_interval_s
@@ -322,6 +315,8 @@ class Connection:
                 ping_at = now + interval
             elif (request := self.subscriptions.next_request(now)) is not None:
                 frame = self._venue.subscribe(request.venue_symbols, request.request_id)
+                if frame is None:
+                    continue
             if frame is not None:
                 if not await self._send(socket, frame):
                     return
@@ -332,12 +327,12 @@ class Connection:
                 async with asyncio.timeout(None if ping_at is None else max(ping_at - now, 0)):
                     await self._ask.wait()
 
-    async def _send(self, socket: _Socket, frame: str) -> bool:
+    async def _send(self, socket: Transport, frame: str) -> bool:
         """Send one frame; return False when the connection is no longer good for it."""
         try:
             async with asyncio.timeout(self._context.settings.write_timeout_s):
                 await socket.send(frame)
-        except ConnectionClosed:
+        except CLOSED:
             return False  # the reader says why
         except TimeoutError:
             self._cut(socket, "the venue does not read what we send")
@@ -346,20 +341,22 @@ class Connection:
 
     # -- watching
 
-    async def _watch(self, socket: _Socket) -> None:
+    async def _watch(self, socket: Transport) -> None:
         """Look after deadlines: silence, unanswered subscriptions, the end of our life."""
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
         roll_at = self._rollover_at()
+        silence_max_s = max(self._context.settings.read_timeout_s, self._limits.silence_max_s)
         while True:
             await asyncio.sleep(WATCH_S)
             now = loop.time()
             if socket.heard:
                 socket.heard = False
                 heard_at = now
-            elif now - heard_at > self._context.settings.read_timeout_s:
+            elif now - heard_at > silence_max_s:
                 self._cut(socket, f"silent for {now - heard_at:.0f} s")
                 return
+            self._on_confirmed(self.subscriptions.unrefused(now), now)
             unanswered = self.subscriptions.expire(now)
             if unanswered:
                 _log.warning(
@@ -384,12 +381,12 @@ class Connection:
         # Connections opened together must not all be replaced together.
         return self._opened_at + life - margin * random.uniform(1.0, 2.0)
 
-    async def _end_in_order(self, socket: _Socket) -> None:
+    async def _end_in_order(self, socket: Transport) -> None:
         """Close when asked to; the reader takes what still arrives."""
         await self._close.wait()
         await socket.close()
 
-    def _cut(self, socket: _Socket, reason: str) -> None:
+    def _cut(self, socket: Transport, reason: str) -> None:
         """End a connection whose other side cannot be expected to answer."""
         self._reason = self._reason or reason
         socket.transport.abort()

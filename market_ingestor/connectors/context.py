@@ -5,7 +5,12 @@ connection works.
 """
 
 import asyncio
+import contextlib
+import itertools
+import secrets
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote
 
 import structlog
 
@@ -14,6 +19,7 @@ from market_ingestor.connectors.backoff import Turnstile
 from market_ingestor.connectors.feed import Feed, FeedNames, Lane
 from market_ingestor.connectors.gaps import FoundGap, IdReset
 from market_ingestor.connectors.intake import US_PER_S, Ages, Track
+from market_ingestor.connectors.made_up_ids import SALTS, MadeUpIds
 from market_ingestor.connectors.outbox import Outbox, now_us
 from market_ingestor.connectors.venue import Rejected, Venue
 from market_ingestor.model.event import WHOLE_FEED, EventType, MarketEvent
@@ -32,6 +38,7 @@ class ExchangeContext:
         suspects: Instruments whose finder has something to decide.
         unproved: Subscriptions of which nobody knows yet what was lost before them.
         connects: Paces connection attempts to this exchange.
+        turn: Held by a connection for its whole life; there is one where the venue allows one.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class ExchangeContext:
         settings: IngestSettings,
         outbox: Outbox,
         names: FeedNames,
+        hidden: Iterable[str] = (),
     ) -> None:
         self.exchange = exchange
         self.venue = venue
@@ -59,8 +67,13 @@ class ExchangeContext:
         self.connects = Turnstile(venue.limits.connect_interval_s)
         self.suspects: set[Track] = set()
         self.unproved: dict[Lane, Track] = {}
+        self.turn: contextlib.AbstractAsyncContextManager[object] = (
+            asyncio.Lock() if venue.limits.is_exclusive else contextlib.nullcontext()
+        )
         self.last_trade_us = 0
         self.reconnects = 0
+        self._salts = itertools.count(secrets.randbelow(SALTS))
+        self._hidden = [form for each in hidden if each for form in (each, quote(each, safe=""))]
         self._complained_at = -LOG_INTERVAL_S
         self._complaints = 0
 
@@ -74,6 +87,18 @@ class ExchangeContext:
             simulated=self.simulated,
         )
 
+    def made_up_ids(self) -> MadeUpIds | None:
+        """Return what names the trades of a new connection, None where trades have ids."""
+        if self.venue.limits.has_ids:
+            return None
+        return MadeUpIds(next(self._salts) % SALTS)
+
+    def redacted(self, text: str) -> str:
+        """Return ``text`` without keys; whatever names an address or quotes the venue needs it."""
+        for form in self._hidden:
+            text = text.replace(form, "***")
+        return text
+
     def reject(self, rejected: Rejected) -> None:
         """Count what is not fit to use, and say so now and then."""
         self.account.reject(rejected.reason)
@@ -84,7 +109,7 @@ class ExchangeContext:
                 "input_rejected",
                 exchange=self.exchange,
                 reason=rejected.reason,
-                excerpt=rejected.excerpt,
+                excerpt=self.redacted(rejected.excerpt),
                 since_last_line=self._complaints,
             )
             self._complained_at = now

@@ -165,6 +165,8 @@ def checked_trade(
     side: Side | None,
     time_us: int | None,
     has_amounts: bool = True,
+    has_ids: bool = True,
+    has_sides: bool = True,
 ) -> TextTrade | Rejected:
     """Return the trade if each field is fit to use, else one `Rejected` with the first reason.
 
@@ -175,8 +177,10 @@ def checked_trade(
         side: The taker's side; None means that the venue's word for it was not understood.
         time_us: Trade time in microseconds, None if it could not be read.
         has_amounts: Whether the venue's trades carry amounts (`Limits.has_amounts`).
+        has_ids: Whether they carry ids (`Limits.has_ids`); else the trade's is empty.
+        has_sides: Whether the venue says who took; else None is what there is.
     """
-    trade_id = checked_id(id)
+    trade_id = checked_id(id) if has_ids else ""
     price_text = checked_number(price)
     amount_text = checked_number(amount, may_be_zero=not has_amounts)
     reason: RejectReason
@@ -186,7 +190,7 @@ def checked_trade(
         reason = "bad_price"
     elif amount_text is None:
         reason = "bad_amount"
-    elif side is None:
+    elif side is None and has_sides:
         reason = "bad_side"
     elif time_us is None or not TIME_US_MIN <= time_us < TIME_US_MAX:
         reason = "bad_time"
@@ -205,6 +209,11 @@ def _short(value: object) -> str:
     if isinstance(value, int) and abs(value) <= TRADE_ID_MAX:
         return str(value)  # of a huge integer it takes quadratic time, or raises
     return type(value).__name__
+
+
+def number_text(raw: msgspec.Raw) -> str:
+    """Return the text of a JSON value as it stands; that of a string keeps its quotes."""
+    return str(raw, "latin-1")  # any byte has a character: what is not ASCII fails the check
 
 
 def event_of(venue_symbol: str, result: TextTrade | Rejected) -> list[Event]:

@@ -112,9 +112,7 @@ class Fleet:
     async def run(self) -> None:
         """Feed the bus until cancelled."""
         async with self._rest:
-            self._table = await load_instruments(
-                self.context.exchange, self.context.venue, self._rest
-            )
+            self._table = await self._load()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 self._open_gaps = tasks.create_task(
@@ -126,6 +124,10 @@ class Fleet:
                 tasks.create_task(self._mark())
                 tasks.create_task(self._refresh())
                 self.apply(self._wanted)
+
+    async def _load(self) -> InstrumentTable:
+        context = self.context
+        return await load_instruments(context.exchange, context.venue, self._rest, self._wanted)
 
     def apply(self, symbols: Iterable[str]) -> None:
         """Bring what runs into line with these symbols, in any spelling.
@@ -245,6 +247,8 @@ class Fleet:
         A subscription may have died alone, so the next connection subscribes all of them again:
         once for each symbol that falls silent, now and then while all of them are.
         """
+        if not self.context.venue.limits.trades_always:
+            return
         now = asyncio.get_running_loop().time()
         fallen = self._fallen_silent(time_us)
         for session in self._sessions:
@@ -283,9 +287,7 @@ class Fleet:
         """Load the instruments again now and then; ask again for what was refused or unknown."""
         while True:
             await asyncio.sleep(REFRESH_S)
-            self._table = await load_instruments(
-                self.context.exchange, self.context.venue, self._rest
-            )
+            self._table = await self._load()
             for session in self._sessions:
                 if session.memory.refused:
                     session.ask_again()

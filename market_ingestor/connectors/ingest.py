@@ -22,8 +22,9 @@ from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.feed import FeedNames
 from market_ingestor.connectors.fleet import Fleet
 from market_ingestor.connectors.outbox import Outbox
-from market_ingestor.connectors.registry import venue_for
+from market_ingestor.connectors.registry import configured_venue, ws_base
 from market_ingestor.connectors.stream_guard import StreamGuard
+from market_ingestor.model.event import WHOLE_FEED
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.partition import slot
 from market_ingestor.runtime.role import Health
@@ -93,17 +94,18 @@ class IngestRole:
         self._exporter = _Exporter(self)
 
     def _fleet(self, name: str, exchange: ExchangeSettings, names: FeedNames) -> Fleet | None:
-        venue = venue_for(name)
+        venue = configured_venue(name, exchange)
         if venue is None:
             _log.error("exchange_unknown", exchange=name)
             return None
         context = ExchangeContext(
             name,
             venue,
-            ws_url=exchange.ws_url or venue.ws_url,
+            ws_url=ws_base(venue, exchange),
             settings=self._settings,
             outbox=self.outbox,
             names=names,
+            hidden=() if exchange.token is None else (exchange.token.get_secret_value(),),
         )
         return Fleet(
             context,
@@ -111,11 +113,15 @@ class IngestRole:
             symbols=exchange.symbols,
             sockets=exchange.sockets,
             bus=self._bus,
-            owns=self._owns,
+            owns=self._owns_feed if venue.limits.is_exclusive else self._owns,
         )
 
     def _owns(self, exchange: str, symbol: str) -> bool:
         return self._shard is None or self._shard.owns(slot(exchange, symbol))
+
+    def _owns_feed(self, exchange: str, symbol: str) -> bool:  # noqa: ARG002 - all or none
+        """Return whether this process carries a feed that only one may carry."""
+        return self._owns(exchange, WHOLE_FEED)
 
     async def run(self) -> None:
         """Feed the bus until `stop`, then close, send what was read and wait for its acks."""

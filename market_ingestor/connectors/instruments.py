@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 from typing import Final
 
 import httpx2
@@ -11,21 +12,46 @@ from market_ingestor.connectors.backoff import Backoff
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.venue import Venue
 from market_ingestor.errors import VenueBannedError, VenueError
-from market_ingestor.model.instrument import InstrumentTable
+from market_ingestor.model.instrument import InstrumentTable, VenueInstrument
 
 _log = structlog.get_logger(__name__)
 
 WAIT_S_MAX: Final = 60.0  # between attempts; without the list nothing of this exchange runs
 
 
-async def load_instruments(exchange: str, venue: Venue, rest: RestClient) -> InstrumentTable:
-    """Return the venue's instruments; waits and asks again whatever goes wrong."""
+def as_configured(symbols: Iterable[str]) -> InstrumentTable:
+    """Return instruments named as they are written; the name is all that is known of them.
+
+    Two spellings that differ in more than letters and digits alone get different symbols, as from
+    a list, but which of them gets the suffix is decided among the configured ones.
+    """
+    return InstrumentTable(
+        VenueInstrument(venue_symbol=each, rest_symbol=each, base=each, quote="")
+        for each in dict.fromkeys(symbols)
+    )
+
+
+async def load_instruments(
+    exchange: str, venue: Venue, rest: RestClient, symbols: Iterable[str]
+) -> InstrumentTable:
+    """Return the venue's instruments; waits and asks again whatever goes wrong.
+
+    Args:
+        symbols: As configured; they are what there is where the venue has no list, or refuses it
+            to some (`Limits.lists_for_all`).
+    """
     backoff = Backoff(max_s=WAIT_S_MAX, rng=random.Random())
+    request = venue.instruments_request()
+    if request is None:
+        return as_configured(symbols)
     while True:
         try:
-            response = await rest.get(venue.instruments_request())
+            response = await rest.get(request)
             return InstrumentTable(venue.decode_instruments(response))
         except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
+            if isinstance(problem, VenueError) and not venue.limits.lists_for_all:
+                _log.warning("symbols_as_configured", exchange=exchange, error=str(problem))
+                return as_configured(symbols)
             wait_s = backoff.next_s()
             if isinstance(problem, VenueBannedError):
                 rest.stay_away(problem.retry_after_s or wait_s)

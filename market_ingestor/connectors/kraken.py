@@ -17,6 +17,7 @@ from market_ingestor.connectors.fields import (
     as_mapping,
     checked_trade,
     events_of,
+    number_text,
     open_frame,
     open_object,
     request_number,
@@ -200,8 +201,8 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
         for row in push.data:
             trade = checked_trade(
                 id=row.trade_id,
-                price=_number(row.price),
-                amount=_number(row.qty),
+                price=number_text(row.price),
+                amount=number_text(row.qty),
                 side=_SIDES.get(row.side),
                 time_us=us_from_rfc3339(row.timestamp),
             )
@@ -247,11 +248,6 @@ def _request(method: str, venue_symbols: Sequence[str], request_id: int, **optio
     params = {"channel": CHANNEL, "symbol": venue_symbols, **options}
     request = {"method": method, "params": params, "req_id": request_id}
     return msgspec.json.encode(request).decode()
-
-
-def _number(raw: msgspec.Raw) -> str:
-    """Return the text of a JSON value as it stands; that of a string keeps its quotes."""
-    return str(raw, "latin-1")  # any byte has a character: what is not ASCII fails the check
 
 
 def _text(raw: msgspec.Raw) -> str:
@@ -342,8 +338,8 @@ def _loose_trade(raw: msgspec.Raw) -> TextTrade | Rejected:
     row, numbers = open_object(raw), _NUMBERS.decode(raw)
     return checked_trade(
         id=row.get("trade_id"),
-        price=_number(numbers.price),
-        amount=_number(numbers.qty),
+        price=number_text(numbers.price),
+        amount=number_text(numbers.qty),
         side=_SIDES.get(text_of(row.get("side"))),
         time_us=us_from_rfc3339(row.get("timestamp")),
     )
@@ -389,11 +385,11 @@ def _trades_since(gap: Gap, since_ns: int) -> RestRequest:
 def _deal(raw: msgspec.Raw) -> TextTrade | Rejected:
     row = _DEALS.decode(raw)
     return checked_trade(
-        id=_number(row.trade_id),
+        id=number_text(row.trade_id),
         price=_text(row.price),
         amount=_text(row.volume),
         side=_DEAL_SIDES.get(_text(row.side)),
-        time_us=us_from_seconds(_number(row.time)),
+        time_us=us_from_seconds(number_text(row.time)),
     )
 
 

@@ -72,7 +72,8 @@ class Session:
         """Ask once more for what the venue refused: its list of instruments is new."""
         self.memory.forget()
         self._asked_again.set()
-        self.replace()
+        if not self._context.venue.limits.is_exclusive:  # there it would cost trades
+            self.replace()
 
     def replace(self) -> None:
         """Open a new connection now and close the current one once the new one is established."""
@@ -100,7 +101,11 @@ class Session:
                     previous = None
                 await _first(task, connection.wants_successor)
                 if not task.done():
-                    previous = connection
+                    if self._context.venue.limits.is_exclusive:
+                        connection.close("the next connection may come only after this one")
+                        await asyncio.wait({task})
+                    else:
+                        previous = connection
                     is_hasty = loop.time() - began < PROVED_S and not self._is_changed
                     if is_hasty:  # a venue that calls every connection its last
                         await asyncio.sleep(self._backoff.next_s())
@@ -110,7 +115,8 @@ class Session:
     async def _run_one(self, connection: Connection) -> Ending:
         self._alive.add(connection)
         try:
-            return await connection.run()
+            async with self._context.turn:
+                return await connection.run()
         finally:
             self._alive.discard(connection)
 

@@ -48,14 +48,24 @@ class Subscriptions:
         venue_symbols: Everything this connection is for.
         batch_max: Symbols in one request.
         memory: Shared with the connections before and after.
+        confirms_after_s: Of a venue that answers refusals only: how long after its request a
+            symbol without one counts as confirmed. None for venues that answer.
 
     Attributes:
         confirmed: Symbols the venue confirmed, or sent trades of.
         unanswered: Symbols given up after `ATTEMPTS_MAX` requests without an answer.
     """
 
-    def __init__(self, venue_symbols: Iterable[str], *, batch_max: int, memory: Memory) -> None:
+    def __init__(
+        self,
+        venue_symbols: Iterable[str],
+        *,
+        batch_max: int,
+        memory: Memory,
+        confirms_after_s: float | None = None,
+    ) -> None:
         self._batch_max = batch_max
+        self._confirms_after_s = confirms_after_s
         self._memory = memory
         self._wanted = set(venue_symbols)
         self._queue = deque(sorted(self._wanted - memory.refused.keys()))
@@ -86,7 +96,8 @@ class Subscriptions:
         if not batch:
             return None
         request_id = self.number()
-        self._asked[request_id] = (now + CONFIRM_S, tuple(batch))
+        wait_s = CONFIRM_S if self._confirms_after_s is None else self._confirms_after_s
+        self._asked[request_id] = (now + wait_s, tuple(batch))
         return Request(request_id=request_id, venue_symbols=tuple(batch))
 
     def number(self) -> int:
@@ -129,6 +140,17 @@ class Subscriptions:
         self._close_answered()
         return named
 
+    def unrefused(self, now: float) -> list[str]:
+        """Return the symbols that count as confirmed now, none had they to be answered."""
+        if self._confirms_after_s is None:
+            return []
+        asked = list(self._asked.items())
+        due = [(number, each) for number, (deadline, each) in asked if deadline <= now]
+        for number, _ in due:
+            del self._asked[number]
+        symbols = [symbol for _, each in due for symbol in each if self._is_open(symbol)]
+        return self.confirm(None, symbols) if symbols else []
+
     def expire(self, now: float) -> list[str]:
         """Queue again what got no answer in time; return the symbols concerned."""
         late: list[str] = []
@@ -149,9 +171,14 @@ class Subscriptions:
         return venue_symbol not in self.confirmed and venue_symbol not in self._memory.refused
 
     def _take(self, request_id: int | None) -> tuple[str, ...]:
-        """Close the request an answer belongs to: the one it names, else the oldest open one."""
+        """Close the request an answer belongs to: the one it names, else the oldest open one.
+
+        Of a venue that only refuses it is the newest: what it grants first it does not say, and
+        what it refuses for being too much was asked for last.
+        """
         if request_id is None or request_id not in self._asked:
-            request_id = min(self._asked, default=0)
+            pick = min if self._confirms_after_s is None else max
+            request_id = pick(self._asked, default=0)
         return self._asked.pop(request_id, (0.0, ()))[1]
 
     def _close_answered(self) -> None:

@@ -107,6 +107,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         rest_requests_per_s: Sustained REST rate for trade history.
         has_contiguous_ids: Whether ids of an instrument grow by one, so that a jump is a hole.
         has_amounts: Whether every trade must carry a positive amount.
+        has_ids: Whether trades have ids; without, `decode` leaves them empty and the connection
+            makes them up (`connectors.made_up_ids`).
+        repeats_frames: Whether the venue is known to send a frame twice; only of a venue without
+            ids must that be known.
+        confirms_after_s: For a venue that confirms nothing: seconds without a refusal after which
+            a symbol counts as confirmed. None for venues that answer.
+        silence_max_s: Longest silence of a healthy connection; raises the read deadline.
+        trades_always: Whether a long silence of all symbols says that something is wrong; not
+            where markets close for the night.
+        lists_for_all: Whether everybody gets the list of instruments; else symbols are taken as
+            configured when it is refused.
     """
 
     subscribe_batch: int
@@ -119,6 +130,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rest_requests_per_s: float
     has_contiguous_ids: bool
     has_amounts: bool = True
+    has_ids: bool = True
+    repeats_frames: bool = False
+    confirms_after_s: float | None = None
+    silence_max_s: float = 0.0
+    trades_always: bool = True
+    lists_for_all: bool = True
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Return whether two connections must never be open at once.
+
+        Trades without ids that come over two connections cannot be told from twice as many.
+        """
+        return not self.has_ids
 
 
 class RestRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -191,16 +216,18 @@ class Venue(Protocol):
     def connect_url(self, base: str) -> str:
         """Return the address to connect to for trades, given the base address."""
 
-    def subscribe(self, venue_symbols: Sequence[str], request_id: int) -> str:
+    def subscribe(self, venue_symbols: Sequence[str], request_id: int) -> str | None:
         """Return the frame that subscribes at most ``limits.subscribe_batch`` symbols.
+
+        None where nothing is to be said: the venue sends all it has to whoever connects.
 
         Args:
             venue_symbols: The venue's own names.
             request_id: 1 .. 2**31-1, echoed by venues that echo.
         """
 
-    def unsubscribe(self, venue_symbols: Sequence[str], request_id: int) -> str:
-        """Return the frame that ends these subscriptions."""
+    def unsubscribe(self, venue_symbols: Sequence[str], request_id: int) -> str | None:
+        """Return the frame that ends these subscriptions, None as in `subscribe`."""
 
     def ping(self, request_id: int) -> str | None:
         """Return the application-level ping frame, None when the venue wants none."""
@@ -208,12 +235,13 @@ class Venue(Protocol):
     def decode(self, frame: bytes | str) -> Sequence[Event]:
         """Return what a frame means, in order; never raises, whatever the bytes.
 
-        Trades are checked: finite positive price (and amount), id of 1-19 digits, a time in
-        microseconds; ``side`` is the taker's. Age is not checked here: that needs a clock.
+        Trades are checked: finite positive price (and amount), id of 1-19 digits (empty without
+        ``limits.has_ids``), a time in microseconds; ``side`` is the taker's, None where the venue
+        never tells it. Age is not checked here: that needs a clock.
         """
 
-    def instruments_request(self) -> RestRequest:
-        """Return the request for the venue's list of instruments."""
+    def instruments_request(self) -> RestRequest | None:
+        """Return the request for the venue's list of instruments, None when it has none."""
 
     def decode_instruments(self, response: RestResponse) -> Sequence[VenueInstrument]:
         """Return the listed instruments.

@@ -5,6 +5,7 @@ import signal
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 import httpx2
@@ -107,19 +108,36 @@ async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
         for name, exchange in settings.exchanges.items():
             if not exchange.enabled or is_simulated(name) != is_test:
                 continue
-            venue = registry.venue_for(name)
+            venue = registry.configured_venue(name, exchange)
             if venue is None:
                 found.append((name, "no such venue"))
                 continue
             request = venue.instruments_request()
+            if request is None:
+                found.append((name, await _reach_feed(registry.ws_base(venue, exchange))))
+                continue
             address = (exchange.rest_url or venue.rest_url) + request.path
             try:
-                response = await client.get(address, params=dict(request.params))
+                response = await client.get(
+                    address, params=dict(request.params), headers=dict(request.headers)
+                )
             except httpx2.HTTPError as problem:
                 found.append((name, str(problem) or type(problem).__name__))
                 continue
             found.append((name, None if response.is_success else f"HTTP {response.status_code}"))
     return found
+
+
+async def _reach_feed(url: str) -> str | None:
+    """Connect to a TCP feed and leave again."""
+    address = urlsplit(url)
+    try:
+        async with asyncio.timeout(REACH_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+    except (OSError, TimeoutError) as problem:
+        return str(problem) or type(problem).__name__
+    writer.close()
+    return None
 
 
 async def verify_candles(settings: Settings, scope: VerifyScope) -> int:

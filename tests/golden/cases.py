@@ -1,14 +1,17 @@
 """Loads the goldens, and builds trade frames of every venue around given values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from market_ingestor.connectors.venue import Event, Gap, RestResponse
+from market_ingestor.connectors.registry import VENUES
+from market_ingestor.connectors.tcp import TcpFeed
+from market_ingestor.connectors.venue import Event, Gap, RestResponse, Venue
 
 FOLDER = Path(__file__).parent
+SUBJECTS: Mapping[str, Venue] = {**VENUES, "tcp": TcpFeed()}  # all that keep the protocol
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -72,6 +75,8 @@ _ROWS = {
     '"price":%(price)s,"product_id":"BTC-USD","sequence":90012345689,"time":"%(rfc3339)s"}',
     "kraken": '{"symbol":"BTC/USD","side":"sell","price":%(price)s,"qty":%(amount)s,'
     '"ord_type":"market","trade_id":%(id)s,"timestamp":"%(rfc3339)s"}',
+    "finnhub": '{"c":["1"],"p":%(price)s,"s":"AAPL","t":%(time_ms)s,"v":%(amount)s}',
+    "tcp": '{"symbol":"BTCUSDT","price":%(price)s,"timestamp":%(time_ms)s,"amount":%(amount)s}',
 }
 _ENVELOPES = {
     "binance": '{"stream":"btcusdt@trade","data":%s}',
@@ -79,6 +84,8 @@ _ENVELOPES = {
     "bybit": '{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1795132800130,"data":[%s]}',
     "coinbase": "%s",
     "kraken": '{"channel":"trade","type":"update","data":[%s]}',
+    "finnhub": '{"data":[%s],"type":"trade"}',
+    "tcp": "%s",
 }
 SYMBOLS = {
     "binance": "BTCUSDT",
@@ -86,8 +93,10 @@ SYMBOLS = {
     "bybit": "BTCUSDT",
     "coinbase": "BTC-USD",
     "kraken": "BTC/USD",
+    "finnhub": "AAPL",
+    "tcp": "BTCUSDT",
 }
-NUMBERS_ARE_JSON = frozenset({"kraken"})
+NUMBERS_ARE_JSON = frozenset({"kraken", "finnhub", "tcp"})
 SEVERAL_ROWS = ("okx", "bybit", "kraken")  # whose frames may carry more than one trade
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from market_ingestor.connectors.registry import VENUES
+from market_ingestor.connectors.registry import VENUES as REGISTERED
 from market_ingestor.connectors.venue import Event, Ignored, Rejected, Trades
 from market_ingestor.errors import VenueBannedError, VenueError
 from market_ingestor.model.decimals import plain
 from tests.golden import cases
+from tests.golden.cases import SUBJECTS as VENUES
 
 GOLDENS = cases.load()
 FRAMES = sorted(name for name, golden in GOLDENS.items() if golden.events is not None)
 ANSWERS = sorted(name for name, golden in GOLDENS.items() if golden.response is not None)
 NAMES = sorted(VENUES)
+WITH_IDS = [name for name in NAMES if VENUES[name].limits.has_ids]
 RECORDED = Path("../shared/data/binance-btcusdt-trade-frames-20230405.txt.gz")
 OTHER_STREAMS = Path("../shared/data/binance-futures-aggtrade-kline-frames-20210722.txt.gz")
 
@@ -72,7 +74,16 @@ def test_golden_refusal_is_raised(name: str) -> None:
 
 @pytest.mark.parametrize("venue", NAMES)
 def test_goldens_cover_every_kind_of_message(venue: str) -> None:
-    kinds = {"trade", "ack", "error", "unknown", "instruments", "history", "banned", "refused"}
+    subject = VENUES[venue]
+    kinds = {"trade", "unknown"}
+    if subject.subscribe(["A"], 1) is not None:
+        kinds |= {"error"}
+    if subject.limits.confirms_after_s is None:
+        kinds |= {"ack"}
+    if subject.instruments_request() is not None:
+        kinds |= {"instruments", "banned", "refused"}
+    if subject.limits.has_ids:
+        kinds |= {"history"}
     assert {f"{venue}/{kind}" for kind in kinds} <= GOLDENS.keys()
 
 
@@ -112,6 +123,10 @@ def test_exponents_become_plain_notation(venue: str, number: str) -> None:
 )  # fmt: skip
 def test_unfit_number_costs_one_rejection(venue: str, field: str, number: str) -> None:
     row = cases.trade_row(venue, **{field: number})
+    if (venue, field) == ("finnhub", "amount") and number in {"0", "0.00000000", "0e0"}:
+        events = VENUES[venue].decode(cases.trade_frame(venue, row))
+        assert cases.told(events) == [{"event": "Ignored"}]  # a price update
+        return
     rejected = only_rejection(VENUES[venue].decode(cases.trade_frame(venue, row)))
     assert rejected.reason == f"bad_{field}"
     assert len(rejected.excerpt) <= 203
@@ -130,7 +145,7 @@ def test_what_is_no_number_costs_one_rejection(venue: str, field: str, number: s
     assert rejected.reason in expected
 
 
-@pytest.mark.parametrize("venue", NAMES)
+@pytest.mark.parametrize("venue", WITH_IDS)
 @pytest.mark.parametrize("trade_id", ["9223372036854775808", "99999999999999999999", "-1"])
 def test_id_outside_63_bits_costs_one_rejection(venue: str, trade_id: str) -> None:
     row = cases.trade_row(venue, trade_id=trade_id)
@@ -138,7 +153,7 @@ def test_id_outside_63_bits_costs_one_rejection(venue: str, trade_id: str) -> No
     assert rejected.reason == "bad_id"
 
 
-@pytest.mark.parametrize("venue", NAMES)
+@pytest.mark.parametrize("venue", WITH_IDS)
 def test_largest_id_is_accepted(venue: str) -> None:
     row = cases.trade_row(venue, trade_id="9223372036854775807")
     (trade,) = only_trades(VENUES[venue].decode(cases.trade_frame(venue, row))).trades
@@ -207,16 +222,18 @@ def test_unknown_object_is_ignored(venue: str) -> None:
 def test_requests_are_json_within_the_limits(venue: str) -> None:
     subject = VENUES[venue]
     symbols = [f"COIN{number}-USDT" for number in range(subject.limits.subscribe_batch)]
-    subscribe = json.loads(subject.subscribe(symbols, 7))
-    unsubscribe = json.loads(subject.unsubscribe(symbols, 8))
+    subscribe, unsubscribe = subject.subscribe(symbols, 7), subject.unsubscribe(symbols, 8)
+    if subscribe is None or unsubscribe is None:
+        assert subscribe == unsubscribe
+        return  # nothing is asked for
     assert subscribe != unsubscribe
     for request in (subscribe, unsubscribe):
-        text = json.dumps(request).lower()
+        text = json.dumps(json.loads(request)).lower()
         assert all(symbol.lower() in text for symbol in symbols)
     assert (subject.ping(9) is None) == (subject.limits.ping_interval_s is None)
 
 
-@pytest.mark.parametrize("venue", NAMES)
+@pytest.mark.parametrize("venue", sorted(REGISTERED))
 @pytest.mark.parametrize("status", [403, 418, 429])
 def test_ban_always_says_when_to_come_back(venue: str, status: int) -> None:
     answer = cases.Response(status=status, headers={}, body=msgspec.Raw(b"{}")).received()

@@ -1,0 +1,158 @@
+"""What carries a venue's frames: a WebSocket, or lines over plain TCP. SHELL.
+
+Owns the opening of a connection by its address, and nothing that happens on it: `connectors.
+connection` drives either. Must never know a venue, and never log an address: keys stand in some.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+
+from market_ingestor.connectors.tcp import SCHEME
+from market_ingestor.connectors.tcp_lines import LineCutter
+from market_ingestor.errors import excerpt
+
+OPEN_TIMEOUT_S: Final = 10.0  # a handshake takes a second from anywhere
+CLOSE_TIMEOUT_S: Final = 2.0  # for the other side's close frame; nothing depends on it
+FRAMES_QUEUED_MAX: Final = 1_024  # read from the socket and not yet taken; bounds memory in a pause
+CHUNK_BYTES: Final = 1 << 16  # read from a TCP feed at once
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+# The library logs requests with their address, and so with the key, when somebody asks for it.
+_SILENT: Final = logging.getLogger("market_ingestor.connectors.websockets")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+_SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class LinesClosedError(Exception):
+    """A TCP feed has ended; the text says how."""
+
+
+# What `Transport.recv` and `Transport.send` raise when the connection is over.
+CLOSED: Final = (ConnectionClosed, LinesClosedError)
+
+
+class Transport(Protocol):
+    """An open connection that yields frames.
+
+    Attributes:
+        heard: Set whenever anything arrives, control frames included.
+    """
+
+    heard: bool
+
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """Return what can be aborted."""
+
+    async def recv(self, decode: Literal[False]) -> bytes:
+        """Return the next frame; one of `CLOSED` when there is none any more."""
+
+    async def send(self, message: str) -> None:
+        """Send a frame."""
+
+    async def close(self) -> None:
+        """End it in order; what arrives until then can still be read."""
+
+
+class WebSocket(ClientConnection):
+    """A WebSocket that knows when it last heard anything, the server's pings included."""
+
+    heard = True
+
+    def data_received(self, data: bytes) -> None:
+        """Note that something came."""
+        self.heard = True
+        super().data_received(data)
+
+
+class LineSocket:
+    """Lines over TCP, each a frame."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line_bytes_max: int
+    ) -> None:
+        self.heard = True
+        self._reader = reader
+        self._writer = writer
+        self._cutter = LineCutter(line_bytes_max)
+        self._lines: deque[bytes] = deque()
+        self._ended: str | None = None
+
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """Return the TCP connection."""
+        return self._writer.transport
+
+    async def recv(self, decode: Literal[False]) -> bytes:  # noqa: ARG002 - bytes is what there is
+        """Return the next line."""
+        while not self._lines:
+            if self._ended is not None:
+                raise LinesClosedError(self._ended)
+            try:
+                chunk = await self._reader.read(CHUNK_BYTES)
+            except OSError as problem:
+                chunk, self._ended = b"", excerpt(repr(problem))
+            if chunk:
+                self.heard = True
+                self._lines.extend(self._cutter.feed(chunk))
+            else:
+                self._ended = self._ended or "closed by the other side"
+                self._lines.extend(self._cutter.end())
+        return self._lines.popleft()
+
+    async def send(self, message: str) -> None:
+        """Send a line."""
+        try:
+            self._writer.write(message.encode() + b"\n")
+            await self._writer.drain()
+        except OSError as problem:
+            raise LinesClosedError(repr(problem)) from problem
+
+    async def close(self) -> None:
+        """Close, with a deadline."""
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._writer.wait_closed()
+
+
+async def open_transport(url: str, *, frame_bytes_max: int) -> Transport:
+    """Return an open connection to ``url``.
+
+    Raises:
+        OSError, TimeoutError, WebSocketException: There is none; the texts may name the address.
+    """
+    address = urlsplit(url)
+    if address.scheme == SCHEME:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        return LineSocket(reader, writer, frame_bytes_max)
+    socket = await connect(
+        url,
+        compression=None,  # costs more CPU than the bandwidth is worth
+        proxy=None if address.hostname in _LOOPBACK else True,
+        open_timeout=OPEN_TIMEOUT_S,
+        ping_interval=None,  # the venue's own heartbeat counts; ours ended healthy ones
+        close_timeout=CLOSE_TIMEOUT_S,
+        max_size=frame_bytes_max,
+        max_queue=FRAMES_QUEUED_MAX,
+        logger=_SILENT,
+        create_connection=WebSocket,
+    )
+    assert isinstance(socket, WebSocket)  # noqa: S101 - create_connection made it
+    return socket
+
+
+def is_too_big(closed: Exception) -> bool:
+    """Return whether a connection was ended because of a frame beyond the bound."""
+    sent = closed.sent if isinstance(closed, ConnectionClosed) else None
+    return sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG
