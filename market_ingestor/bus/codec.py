@@ -12,6 +12,7 @@ import msgspec
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.stats import Stats
 from market_ingestor.model.trade import WIRE_VERSION, Mark, TradeBatch
 
 BATCH_BYTES_MAX: Final = 256 * 1024  # a batch is split here; NATS refuses messages over 1 MiB
@@ -23,11 +24,14 @@ _decimal_batch: Final = msgspec.json.Decoder(TradeBatch[Decimal])
 _mark: Final = msgspec.json.Decoder(Mark)
 _kline: Final = msgspec.json.Decoder(Kline)
 _event: Final = msgspec.json.Decoder(MarketEvent)
+_stats: Final = msgspec.json.Decoder(Stats)
 
-_DecodedT = TypeVar("_DecodedT", TradeBatch[str], TradeBatch[Decimal], Mark, Kline, MarketEvent)
+_DecodedT = TypeVar(
+    "_DecodedT", TradeBatch[str], TradeBatch[Decimal], Mark, Kline, MarketEvent, Stats
+)
 
 
-def encode(message: TradeBatch[str] | Mark | Kline | MarketEvent) -> bytes:
+def encode(message: TradeBatch[str] | Mark | Kline | MarketEvent | Stats) -> bytes:
     """Return the JSON of a message, without blanks, keys in the contract's order."""
     return _encoder.encode(message)
 
@@ -80,3 +84,8 @@ def kline(subject: str, payload: bytes) -> Kline:
 def event(subject: str, payload: bytes) -> MarketEvent:
     """Decode an event."""
     return _decode(_event, subject, payload)
+
+
+def stats(subject: str, payload: bytes) -> Stats:
+    """Decode rolling statistics."""
+    return _decode(_stats, subject, payload)

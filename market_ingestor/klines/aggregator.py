@@ -121,6 +121,7 @@ class Aggregator:
         has_lost: Something between the resume record and the stream's start is gone.
         last_price: Newest close, for flat candles.
         folded: Trades folded in so far.
+        fresh: The trades the last batch brought that were folded.
         heard_us: Time of the reader's clock at the last sign of life.
     """
 
@@ -145,6 +146,7 @@ class Aggregator:
         self.has_lost = has_lost
         self.last_price: Decimal | None = None
         self.folded = 0
+        self.fresh: list[Columns] = []
         self.heard_us = 0
         self.heard_value_us: int | None = None
         self.deferred_dropped = 0
@@ -153,6 +155,7 @@ class Aggregator:
 
     def batch(self, facts: BatchFacts, columns: Columns, sequence: int) -> list[Closing]:
         """Take in a batch and return the windows it closed, shorter periods first."""
+        self.fresh = []
         if self.has_lost:
             self._begin_after_loss(columns, sequence)
         if facts.source == "ws":
@@ -260,9 +263,10 @@ class Aggregator:
         elif opened in self.deferred:
             self.deferred[opened] = sequence
         else:
-            added = self._window(opened, sequence).take(fresh, sequence)
-            if added:
-                self.folded += added
+            folded = self._window(opened, sequence).take(fresh, sequence)
+            if folded is not None:
+                self.folded += len(folded.ids)
+                self.fresh.append(folded)
                 self.changed.add(opened)
 
     def _window(self, opened: int, sequence: int) -> Window:

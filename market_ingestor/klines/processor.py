@@ -1,4 +1,4 @@
-"""The klines role: reads MARKET_RAW, publishes candles. SHELL.
+"""The klines role: reads MARKET_RAW, publishes candles and rolling statistics. SHELL.
 
 Owns the order of things: what is read is folded at once, what closes is handed to publication,
 what must be corrected is left to corrections, and a resume record says where to begin again.
@@ -33,6 +33,7 @@ from market_ingestor.klines.memory import ResumeMemory
 from market_ingestor.klines.notices import follow
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication
+from market_ingestor.klines.stats_book import StatsBook
 from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import MEMORY_MS, Versions
 from market_ingestor.model import decimals
@@ -87,14 +88,15 @@ class KlineProcessor:
         self.memory = ResumeMemory(bus, self.intake, owns)
         self._publisher = Publisher(bus)
         self._dead_letters = DeadLetters(self._publisher)
-        self._tail = Tail(bus, Versions())
+        self._book = StatsBook(store, self.intake.aggregators)
+        self._tail = Tail(bus, Versions(), self._book.candle)
         self._chains = Chains()
         self.publication = Publication(bus, self._publisher, self._tail, self.memory.resumed)
         self.corrections = Corrections(
             bus, store, self._chains, self.publication, self._tail, self.intake.aggregators
         )
         self._loader = Loader(bus, store, self._tail, self.publication)
-        self._live = LiveCandles(bus, settings.live_interval_ms / 1e3)
+        self._live = LiveCandles(bus, settings.live_interval_ms / 1e3, self._book)
         self._clock = StreamClock()
         self._stop = asyncio.Event()
         self._is_started = False
@@ -159,6 +161,7 @@ class KlineProcessor:
                     self._chains.run(),
                     self.corrections.run(),
                     self._live.run(),
+                    self._book.run(),
                     follow(self._bus, since_us, self._lose),
                 )
             ]
@@ -241,14 +244,13 @@ class KlineProcessor:
             message.subject, message.payload, message.sequence
         ):
             aggregator.heard_us = self._clock.now_us
-            # Rolling statistics of the symbol belong here, once per batch.
             self._after(aggregator, closings)
 
     def _after(self, aggregator: Aggregator, closings: list[Closing]) -> None:
         if aggregator.folded:
             metrics.trade_process_total.labels(aggregator.exchange).inc(aggregator.folded)
             aggregator.folded = 0
-        if aggregator.changed:
+        if self._book.follow(aggregator, closings) or aggregator.changed:
             self._live.touch(aggregator)
         if closings:
             self.memory.note_new(aggregator)

@@ -1,6 +1,7 @@
 """Follows MARKET_KLINE, whoever writes it, and keeps `Versions` current. SHELL."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +13,7 @@ from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.versions import Versions
+from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
 
 _log = structlog.get_logger(__name__)
@@ -23,13 +25,17 @@ YIELD_AFTER: Final = 200  # messages taken in before other tasks get their turn
 class Tail:
     """The reader of the candles' own stream.
 
+    Args:
+        notice: Told every version that is read.
+
     Attributes:
         versions: What it has learnt.
         sequence: Everything up to here was taken in.
     """
 
-    def __init__(self, bus: Bus, versions: Versions) -> None:
+    def __init__(self, bus: Bus, versions: Versions, notice: Callable[[Kline], None]) -> None:
         self._bus = bus
+        self._notice = notice
         self.versions = versions
         self.sequence = 0
         self._moved = asyncio.Condition()
@@ -75,6 +81,7 @@ class Tail:
             return
         if (kline.exchange, kline.symbol, kline.period) == address and kline.period in PERIOD_MS:
             self.versions.note(subject, kline, sequence)
+            self._notice(kline)
         elif address.period in PERIOD_MS:
             self.versions.note_unreadable(subject, address.period, sequence)
 

@@ -167,8 +167,8 @@ class Window:
         self.last_sequence = sequence
         self.is_doubtful = False
 
-    def take(self, columns: Columns, sequence: int) -> int:
-        """Fold the trades that are not in yet; return how many these were.
+    def take(self, columns: Columns, sequence: int) -> Columns | None:
+        """Fold the trades that are not in yet and return them, None when there are none.
 
         Args:
             columns: Trades of this minute only.
@@ -178,14 +178,14 @@ class Window:
         ids, _, prices, amounts, sides = columns
         if len(ids) == 1 and self.fold is not None:
             if not self.ids.add(ids[0]):
-                return 0
+                return None
             self.fold.add(ids[0], prices[0], amounts[0], is_buy=sides[0] == "buy")
             if self.ids.forgotten:
                 self.is_doubtful = True
-            return 1
+            return columns
         fresh = self._fresh(columns)
         if fresh is None:
-            return 0
+            return None
         if self.ids.forgotten:
             self.is_doubtful = True  # a copy of what was forgotten could be counted again
         part = Fold.of(fresh)
@@ -193,7 +193,7 @@ class Window:
             self.fold = part
         else:
             self.fold.absorb(part)
-        return part.count
+        return fresh
 
     def _fresh(self, columns: Columns) -> Columns | None:
         ids = columns.ids
