@@ -151,6 +151,12 @@ class _Handlers:
         )
         return _json(schema.success(page))
 
+    async def stats(self, request: Request) -> Response:
+        _params(request)
+        exchange = exchange_name(request.path_params["exchange"])
+        symbol = symbol_name(request.path_params["symbol"])
+        return _json(schema.success(await self._queries.stats(exchange, symbol)))
+
     async def info(self, request: Request) -> Response:
         _params(request)
         info = schema.Info(

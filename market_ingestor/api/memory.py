@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from market_ingestor import metrics
-from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines
+from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, LatestStats, OpenKlines
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
@@ -18,6 +18,7 @@ from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.model.stats import Stats
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Memory:
         tail: Closed candles the database may lack.
         open: Open candles.
         prices: Newest trade of every instrument.
+        stats: Newest rolling statistics of every instrument.
         feeds: Which instruments a living feed carries.
     """
 
@@ -63,6 +65,7 @@ class Memory:
         self.tail = KlineTail(tail_bytes)
         self.open = OpenKlines()
         self.prices = LatestPrices()
+        self.stats = LatestStats()
         self.feeds = Feeds()
         self._warm_klines = asyncio.Event()
         self._warm_trades = asyncio.Event()
@@ -82,6 +85,7 @@ class Memory:
     async def run(self) -> None:
         """Follow the bus until cancelled."""
         await self._bus.subscribe_core(subjects.LIVE_ALL, self._on_live)
+        await self._bus.subscribe_core(subjects.STATS_ALL, self._on_stats)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_klines())
             tasks.create_task(self._follow_trades())
@@ -162,6 +166,12 @@ class Memory:
         except DecodeError as problem:
             self._reject(problem)
 
+    async def _on_stats(self, subject: str, payload: bytes) -> None:
+        try:
+            self.stats.put(_checked_stats(subject, payload))
+        except DecodeError as problem:
+            self._reject(problem)
+
     # -- trades
 
     async def _follow_trades(self) -> None:
@@ -238,6 +248,15 @@ def _checked_kline(subject: str, payload: bytes) -> Kline:
         raise DecodeError(subject, "the candle belongs to another subject")
     _check_names(subject, kline.exchange, kline.symbol)
     return kline
+
+
+def _checked_stats(subject: str, payload: bytes) -> Stats:
+    """Return statistics that are what their subject says."""
+    stats = codec.stats(subject, payload)
+    _check_names(subject, stats.exchange, stats.symbol)
+    if subject != subjects.stats(stats.exchange, stats.symbol):
+        raise DecodeError(subject, "the statistics belong to another subject")
+    return stats
 
 
 def _check_names(subject: str, exchange: str, symbol: str) -> None:

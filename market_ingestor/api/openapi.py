@@ -11,6 +11,7 @@ from market_ingestor import __version__
 from market_ingestor.api import schema
 from market_ingestor.api.params import LIMIT_DEFAULT, LIMIT_MAX
 from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.model.stats import Stats
 
 _TIME: Final = {"type": "string", "description": "Unix milliseconds or RFC 3339"}
 _CURSOR: Final = {"type": "string", "description": "The `next_cursor` of the page before"}
@@ -123,6 +124,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "limit": _LIMIT,
             "cursor": _PAGE,
         },
+    ),
+    Endpoint(
+        path="/api/v1/stats/{exchange}/{symbol}",
+        handler="stats",
+        summary="Rolling statistics as they were last published",
+        answer=Stats,
     ),
     Endpoint(
         path="/api/v1/info", handler="info", summary="Version and addresses", answer=schema.Info

@@ -20,6 +20,7 @@ from market_ingestor.api.schema import Pagination
 from market_ingestor.api.tail import overlay
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.stats import Stats
 from market_ingestor.model.stored import GapKey, TradeKey
 
 FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
@@ -235,6 +236,21 @@ class Queries:
             complete=None,
             simulated=is_simulated(found_on),
         )
+
+    async def stats(self, exchange: str, symbol: str) -> Stats:
+        """Return the rolling statistics as they were last published.
+
+        Raises:
+            ApiProblemError: The instrument is not known, or nothing was published since this
+                process began.
+            StoreUnavailableError: Memory knows nothing of it, and the table cannot be read.
+        """
+        exchange = self._catalog.meant(exchange)
+        found = self._memory.stats.get(exchange, symbol)
+        if found is None:
+            await self._catalog.require(exchange, symbol)
+            raise no_data(f"no statistics of {symbol} on {exchange} yet")
+        return found
 
     async def _recall(self, exchange: str, symbol: str) -> None:
         """Make memory know an instrument's newest trade, if there is any."""

@@ -1,4 +1,4 @@
-"""What the API knows before the database does: candles, open candles, newest prices, feeds. Pure.
+"""What the API knows before the database does: candles, prices, statistics, feeds. Pure.
 
 The table lags the stream by a batch, by minutes when the database is slow; answers overlay it
 with the tail of the stream, so a candle is never in neither.
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from market_ingestor.bus import codec
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.stats import Stats
 
 Key: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 
@@ -154,6 +155,21 @@ class LatestPrices:
     def exchanges(self, symbol: str) -> list[str]:
         """Return the exchanges a symbol was seen on."""
         return list(self._by_symbol.get(symbol, {}))
+
+
+class LatestStats:
+    """The newest rolling statistics of every instrument."""
+
+    def __init__(self) -> None:
+        self._by_instrument: dict[tuple[str, str], Stats] = {}
+
+    def put(self, stats: Stats) -> None:
+        """Take statistics as they were published last."""
+        self._by_instrument[stats.exchange, stats.symbol] = stats
+
+    def get(self, exchange: str, symbol: str) -> Stats | None:
+        """Return the newest statistics of an instrument."""
+        return self._by_instrument.get((exchange, symbol))
 
 
 class Feeds:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from market_ingestor.access import AccessPolicy
@@ -16,6 +17,7 @@ from market_ingestor.api.app import ApiOptions, ApiRole
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.klines.stats import RollingStats
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.trade import FeedPosition, Mark, Trade, TradeBatch
 from market_ingestor.storage.migrate import migrate
@@ -23,6 +25,7 @@ from market_ingestor.storage.read_store import DatabaseReadStore
 from market_ingestor.storage.timescale import Database
 from tests.integration.push.harness import MINUTE, START, Market, kline, market
 from tests.support.servers import NatsHandle
+from tests.unit.klines.build import columns
 
 pytestmark = pytest.mark.anyio
 
@@ -496,3 +499,24 @@ async def test_document_describes_every_route(nats_server: NatsHandle) -> None:
         document = json.loads(answer.text)
         assert "/api/v1/klines" in document["paths"]
         assert "Kline" in document["components"]["schemas"]
+
+
+async def test_statistics_as_last_published(nats_server: NatsHandle, table: Table) -> None:
+    await table.symbol()
+    async with market(nats_server.url) as bus_side, api(nats_server.url, table.store) as client:
+        path = "/api/v1/stats/binance/btc-usdt"
+        nothing = await client.get(path)
+        assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "no_data")
+        unknown = await client.get("/api/v1/stats/binance/NOPEUSDT")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_symbol")
+        rolling = RollingStats("binance", "BTCUSDT")
+        rolling.take([columns((1, 0, "10", "2"))], START * 1_000)
+        stats = rolling.stats([])
+        assert stats is not None
+        subject = subjects.stats("binance", "BTCUSDT")
+        await bus_side.bus.publish_core(subject, b"{}")  # refused, and changes nothing
+        await bus_side.bus.publish_core(subject, codec.encode(stats))
+        async with asyncio.timeout(10):
+            while (answer := await client.get(path)).status_code != 200:  # noqa: ASYNC110 - the condition is in the server
+                await asyncio.sleep(0.02)
+        assert answer.json() == {"data": msgspec.to_builtins(stats), "error": None, "message": None}
