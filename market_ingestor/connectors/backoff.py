@@ -42,24 +42,23 @@ class Turnstile:
 
     Args:
         interval_s: Least time between two passes.
-        burst: Passes that may follow each other at once after a rest.
     """
 
-    def __init__(self, interval_s: float, *, burst: int = 1) -> None:
+    def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._slack_s = interval_s * (burst - 1)
         self._free_at = 0.0
         self._closed_until = 0.0
 
     def wait_s(self, now: float) -> float:
         """Reserve the next pass; return the seconds until it. The caller waits that long."""
-        at = max(self._free_at, now - self._slack_s)
+        at = max(self._free_at, now)
         self._free_at = at + self._interval_s
-        return max(at - now, self._closed_until - now, 0.0)
+        return max(at - now, self._closed_until - now)
 
     def close(self, until: float) -> None:
         """Let nobody through before ``until``: the venue told us to stay away."""
         self._closed_until = max(self._closed_until, until)
+        self._free_at = max(self._free_at, until)  # who waits then does not come all at once
 
     def closed_s(self, now: float) -> float:
         """Return for how long it is still closed."""

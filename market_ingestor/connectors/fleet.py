@@ -13,7 +13,12 @@ import structlog
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.gaps import GapFinder
-from market_ingestor.connectors.history import read_back, read_open_gaps
+from market_ingestor.connectors.history import (
+    KnownIds,
+    ask_known,
+    read_back,
+    read_open_gaps,
+)
 from market_ingestor.connectors.instruments import load_instruments
 from market_ingestor.connectors.intake import Track
 from market_ingestor.connectors.outbox import now_us
@@ -42,6 +47,7 @@ class Fleet:
         symbols: As configured, in any spelling.
         sockets: How many sessions carry each symbol side by side.
         owns: Whether this process is for (exchange, symbol); the others are another shard's.
+        known_ids: Asked where the stream holds nothing of an instrument.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Fleet:
         sockets: int,
         bus: Bus,
         owns: Owner,
+        known_ids: KnownIds | None = None,
     ) -> None:
         self.context = context
         self._rest = RestClient(
@@ -63,6 +70,7 @@ class Fleet:
         self._wanted = tuple(dict.fromkeys(symbols))
         self._bus = bus
         self._owns = owns
+        self._known_ids = known_ids
         self._table: InstrumentTable | None = None
         self._unknown: list[str] = []
         self._tracks: dict[str, Track] = {}
@@ -199,14 +207,21 @@ class Fleet:
             self._sessions[session] = self._tasks.create_task(session.run())
 
     async def _restore(self, track: Track) -> None:
-        """Learn which ids the stream has; what is missing below the first live id is a gap."""
+        """Learn which ids were delivered; what is missing below the first live id is a gap."""
         if not self.context.venue.limits.has_contiguous_ids:
             return
         async with self._scans:
-            stored = await read_back(self._bus, self.context.exchange, track.instrument.symbol)
+            exchange, symbol = self.context.exchange, track.instrument.symbol
+            stored = await read_back(self._bus, exchange, symbol)
+            known = None
+            if stored.is_empty and self._known_ids is not None:
+                known = await ask_known(self._known_ids, exchange, symbol)
         now = asyncio.get_running_loop().time()
         if not stored.is_empty:
             track.finder.restore(stored.intervals, stored.time_us, now)
+        elif known is not None:
+            time_us = known.time_us
+            track.finder.restore([(known.id, known.id)], lambda _: time_us, now)
         for gap in (await self._open_gaps).pop(track.instrument.symbol):
             track.finder.reopen(gap, now)
         if track.finder.needs_look:

@@ -9,8 +9,9 @@ import contextlib
 from bisect import bisect_left
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
+import msgspec
 import structlog
 
 from market_ingestor.bus import codec, subjects
@@ -24,9 +25,35 @@ from market_ingestor.model.trade import TradeBatch
 
 _log = structlog.get_logger(__name__)
 
-RESUME_SCAN: Final = timedelta(minutes=10)  # longer than a restart; what is older was settled
+# Before the newest message, however old that is: holes above what was settled by then lie there.
+RESUME_SCAN: Final = timedelta(minutes=10)
+KNOWN_S_MAX: Final = 10.0  # for the database's answer; it may be away
 WAIT_S: Final = 1.0  # for the next messages of the scan
 SCAN_S_MAX: Final = 60.0  # for one instrument; what was read by then counts
+
+
+class KnownTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The newest trade of an instrument that was ever saved."""
+
+    id: int
+    time_us: int
+
+
+class KnownIds(Protocol):
+    """What was saved long ago, for instruments of which the stream holds nothing any more."""
+
+    async def __call__(self, exchange: str, symbol: str) -> KnownTrade | None:
+        """Return the trade with the highest id that was saved, None when there is none."""
+
+
+async def ask_known(known_ids: KnownIds, exchange: str, symbol: str) -> KnownTrade | None:
+    """Return what is known, None also when nobody answers: then what is lost stays unseen."""
+    try:
+        async with asyncio.timeout(KNOWN_S_MAX):
+            return await known_ids(exchange, symbol)
+    except Exception as problem:  # noqa: BLE001 - a start must not depend on the database
+        _log.warning("known_ids_not_told", exchange=exchange, symbol=symbol, error=repr(problem))
+        return None
 
 
 class StoredIds:
@@ -70,7 +97,7 @@ class StoredIds:
 
 
 async def read_back(bus: Bus, exchange: str, symbol: str) -> StoredIds:
-    """Return the ids of the last ten minutes of an instrument's subject.
+    """Return the ids of the ten minutes before the newest message of an instrument's subject.
 
     Never raises for what the bus does: what could be read counts, and a hole that is not seen
     here is still seen by whoever reads the stream.
@@ -86,16 +113,26 @@ async def read_back(bus: Bus, exchange: str, symbol: str) -> StoredIds:
 
 
 async def _scan(bus: Bus, subject: str, stored: StoredIds) -> None:
-    since = datetime.now(UTC) - RESUME_SCAN
     last = await bus.last_message(subjects.RAW_STREAM, subject)
     if last is None:
         return
+    since = _received_at(last.subject, last.payload) - RESUME_SCAN
     start = await bus.sequence_since(subjects.RAW_STREAM, since, filter_subject=subject)
     async for delivery in _read(bus, subjects.RAW_STREAM, subject, start, last.sequence):
         try:
             stored.take(codec.text_batch(delivery.subject, delivery.payload))
         except (DecodeError, ValueError):
             continue  # not ours to judge: the saver sends it to the dead letters
+
+
+def _received_at(subject: str, payload: bytes) -> datetime:
+    """Return when a batch was received, not after now; now if it cannot be read."""
+    now = datetime.now(UTC)
+    try:
+        received_us = codec.text_batch(subject, payload).received_us
+        return min(now, datetime.fromtimestamp(received_us / 1e6, UTC))
+    except (DecodeError, ValueError, OverflowError, OSError):
+        return now
 
 
 async def _read(

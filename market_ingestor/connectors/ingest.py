@@ -21,6 +21,7 @@ from market_ingestor.connectors.batcher import Batcher
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.feed import FeedNames
 from market_ingestor.connectors.fleet import Fleet
+from market_ingestor.connectors.history import KnownIds
 from market_ingestor.connectors.outbox import Outbox
 from market_ingestor.connectors.registry import configured_venue, ws_base
 from market_ingestor.connectors.stream_guard import StreamGuard
@@ -53,6 +54,7 @@ class IngestRole:
         settings: ``[ingest]``; its mode chooses simulated or real exchanges.
         shard: The hash slots of this process; None for all.
         grace_s: Most that `run` may take after `stop`.
+        known_ids: Tells what was saved, for instruments of which the stream holds nothing.
     """
 
     name = "ingest"
@@ -65,10 +67,12 @@ class IngestRole:
         *,
         shard: Slots | None = None,
         grace_s: float = GRACE_S,
+        known_ids: KnownIds | None = None,
     ) -> None:
         self._bus = bus
         self._settings = settings
         self._grace_s = grace_s
+        self._known_ids = known_ids
         self._stopping = asyncio.Event()
         self._is_started = False
         self.publisher = Publisher(bus)
@@ -114,6 +118,7 @@ class IngestRole:
             sockets=exchange.sockets,
             bus=self._bus,
             owns=self._owns_feed if venue.limits.is_exclusive else self._owns,
+            known_ids=self._known_ids,
         )
 
     def _owns(self, exchange: str, symbol: str) -> bool:

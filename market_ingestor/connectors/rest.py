@@ -14,7 +14,6 @@ from market_ingestor.errors import VenueProtocolError
 
 TIMEOUT_S: Final = 15.0  # for a whole answer; the longest list of instruments takes a few seconds
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024  # the longest list of instruments is about 15 MB
-BURST: Final = 3  # requests that may follow each other at once after a rest
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -29,7 +28,7 @@ class RestClient:
 
     def __init__(self, exchange: str, base_url: str, *, requests_per_s: float) -> None:
         self._exchange = exchange
-        self._pace = Turnstile(1.0 / requests_per_s, burst=BURST)
+        self._pace = Turnstile(1.0 / requests_per_s)  # no bursts: windows of limits are short
         self._client = httpx2.AsyncClient(
             base_url=base_url,
             timeout=TIMEOUT_S,

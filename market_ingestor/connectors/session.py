@@ -126,7 +126,11 @@ class Session:
             self._asked_again.clear()
             await self._asked_again.wait()
         await self._context.outbox.room()
-        await asyncio.sleep(self._context.connects.wait_s(asyncio.get_running_loop().time()))
+        loop, connects = asyncio.get_running_loop(), self._context.connects
+        await asyncio.sleep(connects.wait_s(loop.time()))
+        # Another session may have been told to stay away while this one waited.
+        while (closed_s := connects.closed_s(loop.time())) > 0:  # noqa: ASYNC110 - a time, no event
+            await asyncio.sleep(closed_s)
 
     async def _after(self, ending: Ending) -> None:
         """Wait as long as the ending calls for."""

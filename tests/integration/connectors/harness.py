@@ -14,6 +14,7 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import ExchangeSettings, IngestSettings
 from market_ingestor.connectors.account import Account
+from market_ingestor.connectors.history import KnownIds
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.trade import Mark, TradeBatch
@@ -94,10 +95,13 @@ def configured(*venues: SimulatedVenue) -> dict[str, ExchangeSettings]:
 
 @contextlib.asynccontextmanager
 async def ingesting(
-    bus: Bus, exchanges: dict[str, ExchangeSettings], settings: IngestSettings = SETTINGS
+    bus: Bus,
+    exchanges: dict[str, ExchangeSettings],
+    settings: IngestSettings = SETTINGS,
+    known_ids: KnownIds | None = None,
 ) -> AsyncIterator[Ingest]:
     """Run the role; stops it at the end if the test did not."""
-    role = IngestRole(bus, exchanges, settings)
+    role = IngestRole(bus, exchanges, settings, known_ids=known_ids)
     task = asyncio.create_task(role.run())
     ingest = Ingest(role, task)
     try:
