@@ -204,6 +204,14 @@ SELECT market_ensure_partitions($1, $2::timestamptz[])
 -- $1 a table, $2 a time: drop the partitions that lie wholly before it.
 SELECT market_drop_before($1, $2::timestamptz)
 
+-- name: set_retention
+-- $1 a table, $2 an interval or null: let TimescaleDB drop what is older, where its licence can.
+SELECT market_set_retention($1, $2::interval)
+
+-- name: set_columnstore
+-- $1 a table, $2 an interval or null: let TimescaleDB turn what is older into columns.
+SELECT market_set_columnstore($1, $2::interval)
+
 -- name: try_duty
 -- $1 the key of a duty only one process does at a time; held until the transaction ends.
 SELECT pg_try_advisory_xact_lock($1)

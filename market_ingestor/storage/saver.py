@@ -37,11 +37,18 @@ DUTY_INTERVAL_S: Final = 10.0  # how old the counts in market_symbols may be
 PARTITION_INTERVAL_S: Final = 3_600.0
 DAYS_AHEAD: Final = 2  # a database away over midnight still has tomorrow's partition
 KLINE_DAYS_AHEAD: Final = 31
+# Live trades are at most a day old, and a refill asks for what a stream of two days has lost.
+# Later ones still go in, only slower.
+COLUMNSTORE_AFTER_S: Final = 7 * 86_400.0
+LOCK_WAIT: Final = "SET LOCAL lock_timeout = '2s'"  # nobody waits behind a policy that waits
 DEAD_LETTERS_IN_FLIGHT: Final = 64
 STOP_GRACE_S: Final = 8.0  # leaves time to close connections within the default 10 s
 GAUGE_INTERVAL_S: Final = 1.0
 SYMBOLS_DUTY: Final = 0x6D61726B65740002  # advisory lock: "market" in ASCII, the duty's number
 PARTITIONS_DUTY: Final = 0x6D61726B65740003
+POLICIES_DUTY: Final = 0x6D61726B65740004
+# Newest versions of candles stay rows: the API reads them, and corrections update them.
+COLUMNSTORES: Final = ("market_trades", "market_kline_revisions")
 
 
 class BatchSaver:
@@ -51,6 +58,8 @@ class BatchSaver:
         database: Opened with ``stages=True`` and at least `CONNECTIONS` connections.
         trade_retention_s: Trades older than this are dropped, 0 keeps them.
         kline_retention_s: As above, for candles and their versions.
+        columnstore_after_s: TimescaleDB keeps trades and versions older than this as columns, 0
+            never.
         stop_grace_s: How long `stop` may take to commit what is in hand.
     """
 
@@ -64,6 +73,7 @@ class BatchSaver:
         limits: SaveLimits | None = None,
         trade_retention_s: float = 0,
         kline_retention_s: float = 0,
+        columnstore_after_s: float = COLUMNSTORE_AFTER_S,
         stop_grace_s: float = STOP_GRACE_S,
     ) -> None:
         if not database.stages:
@@ -75,12 +85,14 @@ class BatchSaver:
             "market_klines": kline_retention_s,
             "market_kline_revisions": kline_retention_s,
         }
+        self._columnstore_after_s = columnstore_after_s
         self._stop_grace_s = stop_grace_s
         self._publisher = Publisher(bus, items_max=DEAD_LETTERS_IN_FLIGHT)
         self._janitor = Janitor(bus, self._publisher)
         self._started = False
         self._stopping = False
         self._partitions_due = 0.0
+        self._policies_due = 0.0
         limits = limits or SaveLimits()
         dead_letters = DeadLetters(self._publisher)
         gaps = GapWriter(database)
@@ -184,6 +196,9 @@ class BatchSaver:
                     await self._keep_partitions()
                     self._partitions_due = loop.time() + PARTITION_INTERVAL_S
                 await sum_symbols(self._database)
+                if loop.time() >= self._policies_due:  # last: nothing else may hang on them
+                    self._policies_due = loop.time() + PARTITION_INTERVAL_S
+                    await self.keep_policies()
             except (StoreUnavailableError, RowRefusedError) as problem:
                 _log.debug("duty_postponed", error=str(problem))
             await asyncio.sleep(DUTY_INTERVAL_S)
@@ -209,6 +224,25 @@ class BatchSaver:
                 dropped = await session.value(QUERIES["drop_before"], table, cutoff)
                 if dropped:
                     _log.info("retention_dropped", table=table, chunks=dropped)
+
+    async def keep_policies(self) -> None:
+        """Bring TimescaleDB's own jobs to what is configured, where it has them.
+
+        What they do about retention is done by `_keep_partitions` as well: a job that fails says
+        so in a catalog only, and a licence may be without them.
+        """
+        settled = timedelta(seconds=self._columnstore_after_s) or None
+        wanted = [("set_columnstore", table, settled) for table in COLUMNSTORES] + [
+            ("set_retention", table, timedelta(seconds=retention_s) or None)
+            for table, retention_s in self._retention_s.items()
+        ]
+        async with self._database.transaction() as session:
+            await session.script(LOCK_WAIT)
+            if not await session.value(QUERIES["try_duty"], POLICIES_DUTY):
+                return
+            for query, table, after in wanted:
+                if await session.value(QUERIES[query], table, after):
+                    _log.info("policy_changed", policy=query, table=table, after=str(after))
 
     async def _keep_gauges(self) -> None:
         while True:

@@ -126,6 +126,9 @@ class Database:
             "plan_cache_mode": "force_custom_plan",
             # Compiling takes longer than any statement here runs.
             "jit": "off",
+            # A batch of old trades may touch many rows that are columns by now. The limit would
+            # refuse that batch for ever; without the extension the setting means nothing.
+            "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
         } | (settings or {})
         self._pool: asyncpg.Pool[Record] | None = None
         self.is_up = False
