@@ -23,7 +23,7 @@ from market_ingestor.runtime import assembly, commands
 from market_ingestor.runtime.demo import DemoOptions, demo
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW
-from market_ingestor.simulator import VENUES, SimulateOptions
+from market_ingestor.simulator import ALL_VENUES, VENUES, SimulateOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -50,13 +50,24 @@ def _execute(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(work())
-    except ConfigError as problem:
-        _fail(problem, EXIT_USAGE)
-    except MarketIngestorError as problem:
-        _fail(problem, EXIT_FAILED)
+    except (MarketIngestorError, BaseExceptionGroup) as problem:
+        expected = sorted(_expected(problem), key=lambda each: not isinstance(each, ConfigError))
+        if not expected:
+            raise
+        _fail(expected[0], EXIT_USAGE if isinstance(expected[0], ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_FAILED)
     sys.exit(status or 0)
+
+
+def _expected(problem: BaseException) -> list[MarketIngestorError]:
+    """Return our own errors in a group of any depth; none if anything else is in it."""
+    if isinstance(problem, MarketIngestorError):
+        return [problem]
+    if not isinstance(problem, BaseExceptionGroup):
+        return []
+    inner = [_expected(each) for each in problem.exceptions]
+    return [error for errors in inner for error in errors] if all(inner) else []
 
 
 def _load(config_file: Path | None, **overrides: Any) -> Loaded:
@@ -192,7 +203,13 @@ def verify(
 
 
 @main.command()
-@click.option("--venue", "venues", multiple=True, type=click.Choice(VENUES), help="Default: all.")
+@click.option(
+    "--venue",
+    "venues",
+    multiple=True,
+    type=click.Choice(ALL_VENUES),
+    help=f"Default: {', '.join(VENUES)}.",
+)
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the first venue.")
 @click.option("--seed", type=int, default=1)
 @click.option("--rate", type=click.FloatRange(min=0), default=50, help="Trades/s per venue.")

@@ -115,7 +115,7 @@ class IngestRole:
             context,
             rest_url=exchange.rest_url or venue.rest_url,
             symbols=exchange.symbols,
-            sockets=exchange.sockets,
+            sockets=1 if venue.limits.is_exclusive else exchange.sockets,
             bus=self._bus,
             owns=self._owns_feed if venue.limits.is_exclusive else self._owns,
             known_ids=self._known_ids,

@@ -5,13 +5,16 @@ record of the truth; see `server.SimulatedVenue` and `simulation.Simulation`.
 """
 
 from market_ingestor.simulator.faults import Fault
-from market_ingestor.simulator.markets import VENUES, default_symbols
+from market_ingestor.simulator.markets import ALL_VENUES, VENUES, default_symbols
 from market_ingestor.simulator.server import SimulatedVenue
 from market_ingestor.simulator.simulation import SimulateOptions, Simulation, simulate
+from market_ingestor.simulator.tcp import PriceFeed
 
 __all__ = [
+    "ALL_VENUES",
     "VENUES",
     "Fault",
+    "PriceFeed",
     "SimulateOptions",
     "SimulatedVenue",
     "Simulation",

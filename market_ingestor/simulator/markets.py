@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-VENUES: Final = ("binance", "okx", "bybit", "coinbase", "kraken")
+VENUES: Final = ("binance", "okx", "bybit", "coinbase", "kraken")  # unless others are asked for
+ALL_VENUES: Final = (*VENUES, "finnhub")
 
 _QUOTES: Final = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH")  # longest spelling first where nested
 _NOTIONAL: Final = 500  # quote units in a typical trade: a plausible retail size
@@ -29,6 +30,17 @@ _KNOWN: Final[dict[str, tuple[str, int, int]]] = {
     "LTC": ("95.12", 2, 3),
     "LINK": ("14.32", 2, 2),
 }
+_STOCKS: Final[dict[str, str]] = {
+    "AAPL": "231.45",
+    "MSFT": "497.30",
+    "NVDA": "178.21",
+    "AMZN": "221.74",
+    "GOOGL": "289.05",
+    "META": "612.80",
+    "TSLA": "402.10",
+    "BRK.B": "508.60",
+}
+_STOCK_PLACES: Final = 2
 _COARSE_TICK: Final = {"BTC": 1}  # OKX, Bybit and Kraken quote BTC with one digit
 _COARSE_VENUES: Final = frozenset({"okx", "bybit", "kraken"})
 _DEFAULT_PLACES: Final = 4  # tick of a made-up pair
@@ -125,6 +137,8 @@ def _text(units: int, places: int, pad: int, *, is_stripped: bool) -> str:
 
 def default_symbols(venue: str) -> tuple[str, ...]:
     """Return the symbols a venue lists when none were asked for."""
+    if venue == "finnhub":
+        return tuple(_STOCKS)
     quote = "USD" if venue in {"coinbase", "kraken"} else "USDT"
     return tuple(base + quote for base in _KNOWN)
 
@@ -152,8 +166,11 @@ def build(venue: str, symbols: Iterable[str]) -> list[Market]:
     Raises:
         ValueError: The venue is not simulated, or a symbol cannot be split.
     """
-    if venue not in VENUES:
-        raise ValueError(f"unknown venue {venue!r}: one of {', '.join(VENUES)}")
+    if venue not in ALL_VENUES:
+        raise ValueError(f"unknown venue {venue!r}: one of {', '.join(ALL_VENUES)}")
+    if venue == "finnhub":
+        names = dict.fromkeys(symbol.upper() for symbol in symbols)
+        return [_stock(index, name) for index, name in enumerate(names)]
     pairs = dict.fromkeys(split(symbol) for symbol in symbols)
     return [_market(venue, index, *pair) for index, pair in enumerate(pairs)]
 
@@ -180,6 +197,25 @@ def by_name(markets: Sequence[Market]) -> dict[str, Market]:
         for market in markets
         for name in (market.native, market.rest_name, market.rest_key)
     }
+
+
+def _stock(index: int, name: str) -> Market:
+    """Return a stock: named by its ticker alone, traded in whole shares, JSON numbers."""
+    price = _STOCKS.get(name) or _priced(name, "")[0]
+    start = int(Decimal(price).scaleb(_STOCK_PLACES))
+    return Market(
+        index=index,
+        native=name,
+        rest_name=name,
+        rest_key=name,
+        base="".join(filter(str.isalnum, name)),
+        quote="",
+        price_places=_STOCK_PLACES,
+        amount_places=0,
+        is_stripped=True,
+        start_price=start,
+        typical_amount=max(_NOTIONAL * 10**_STOCK_PLACES // start, 1),
+    )
 
 
 def _market(venue: str, index: int, base: str, quote: str) -> Market:

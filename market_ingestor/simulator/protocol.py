@@ -56,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         connects: Handshakes allowed per window; over it they are refused.
         connects_window_s: Length of that window.
         connect_refusal: Status of a refused handshake.
+        bad_handshake: Status of a handshake for what the venue does not have, or grant.
         life_max_s: The venue ends a connection at this age; 0 for never.
         ping_interval_s: How often the venue sends protocol pings; 0 for never.
         pong_deadline_s: How long it waits for the pong.
@@ -65,6 +66,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     connects: int
     connects_window_s: float
     connect_refusal: int = HTTPStatus.TOO_MANY_REQUESTS
+    bad_handshake: int = HTTPStatus.NOT_FOUND
     life_max_s: float = 0
     ping_interval_s: float = 0
     pong_deadline_s: float = 0
@@ -93,6 +95,10 @@ class Session(Protocol):
 
     def tick(self, now_us: int) -> list[Outgoing]:
         """Return what is due by time alone: heartbeats, cuts. Called several times a second."""
+        ...
+
+    def closed(self) -> None:
+        """Take note that the connection is over."""
         ...
 
     def too_slow(self) -> Close:
@@ -187,6 +193,9 @@ class QuietSession:
     def tick(self, now_us: int) -> list[Outgoing]:  # noqa: ARG002 - the seam passes the time
         """Do nothing by time alone."""
         return []
+
+    def closed(self) -> None:
+        """Forget nothing: sessions share nothing."""
 
     def too_slow(self) -> Close:
         """Cut without a close frame."""

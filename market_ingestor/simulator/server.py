@@ -28,6 +28,7 @@ from market_ingestor.simulator.coinbase import CoinbaseFront
 from market_ingestor.simulator.connection import Connection
 from market_ingestor.simulator.faults import Fault, Timetable
 from market_ingestor.simulator.feeds import ReplayFeed, TapeFeed
+from market_ingestor.simulator.finnhub import FinnhubFront
 from market_ingestor.simulator.hub import Hub, Stats, now_us
 from market_ingestor.simulator.injector import Injector
 from market_ingestor.simulator.kraken import KrakenFront
@@ -54,6 +55,7 @@ _FRONTS: Final[dict[str, Callable[[World], Front]]] = {
     "bybit": BybitFront,
     "coinbase": CoinbaseFront,
     "kraken": KrakenFront,
+    "finnhub": FinnhubFront,
 }
 _BEAT_S: Final = 0.1  # heartbeats, faults and cuts are due to a tenth of a second
 _WRITE_LIMIT: Final = 1024 * 1024  # a replay at full speed waits above this much unsent
@@ -98,7 +100,7 @@ class SimulatedVenue:
         """Prepare the venue; nothing is opened before it is entered.
 
         Args:
-            venue: One of `markets.VENUES`.
+            venue: One of `markets.ALL_VENUES`.
             symbols: Pairs to list; None for the venue's usual ones (with ``frames``: only those
                 of the recording).
             seed: Decides prices, sizes and the order of trades.
@@ -278,7 +280,7 @@ class SimulatedVenue:
             await asyncio.sleep(slow.delay_s or 0)
         session = self.front.accept(parsed.path, parsed.query, now_us())
         if session is None:
-            return http.response(_refused(HTTPStatus.NOT_FOUND, None))
+            return http.response(_refused(self.front.limits.bad_handshake, None))
         self._sessions[socket] = session
         return None
 
@@ -313,6 +315,7 @@ class SimulatedVenue:
                     pinger.cancel()
         finally:
             self._hub.connections.remove(connection)
+            session.closed()
             self.stats.connections_open -= 1
             self._hub.note("closed", {"code": socket.close_code})
 

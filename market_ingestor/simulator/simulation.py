@@ -11,7 +11,7 @@ import msgspec
 
 from market_ingestor.errors import ConfigError
 from market_ingestor.simulator.faults import Fault, parse
-from market_ingestor.simulator.markets import VENUES
+from market_ingestor.simulator.markets import ALL_VENUES, VENUES
 from market_ingestor.simulator.server import DEFAULT_RATE, SimulatedVenue
 from market_ingestor.simulator.truth import TruthLog
 
@@ -80,8 +80,8 @@ class Simulation:
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self._options
         for name in {*options.venues, *options.frames}:
-            if name not in VENUES:
-                raise ConfigError("venue", f"{name} is not simulated: {', '.join(VENUES)} are")
+            if name not in ALL_VENUES:
+                raise ConfigError("venue", f"{name} is not simulated: {', '.join(ALL_VENUES)} are")
         truth = None if options.record is None else stack.enter_context(TruthLog(options.record))
         faults = [] if options.faults is None else _faults(options.faults)
         for offset, name in enumerate(options.venues):
@@ -129,6 +129,6 @@ def _faults(path: Path) -> list[Fault]:
     except (OSError, ValueError) as error:
         raise ConfigError("faults", f"{path}: {error}") from error
     for fault in faults:
-        if fault.venue is not None and fault.venue not in VENUES:
+        if fault.venue is not None and fault.venue not in ALL_VENUES:
             raise ConfigError("faults", f"{path}: {fault.venue} is not simulated")
     return faults

@@ -121,3 +121,69 @@ def test_durations_may_carry_a_unit(tmp_path: Path) -> None:
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not TOML"):
         load(written(tmp_path, "[["), env=DSN)
+
+
+FEED_SYMBOLS = ("BTCUSDT", "DOGEUSDT", "TONUSDT", "SOLUSDT", "ETHUSDT")
+
+
+def test_tcp_feeds_and_tokens(tmp_path: Path) -> None:
+    text = """
+        [exchanges.finnhub]
+        symbols = ["AAPL"]
+        token = "key"
+        [exchanges.exchange1]
+        kind = "tcp"
+        port = 40101
+        symbols = ["BTCUSDT"]
+        default_amount = 0.5
+    """
+    exchanges = load(written(tmp_path, text), env=DSN).settings.exchanges
+    token = exchanges["finnhub"].token
+    assert token is not None
+    assert token.get_secret_value() == "key"
+    assert "key" not in repr(exchanges)
+    feed = exchanges["exchange1"]
+    assert (feed.host, feed.port, feed.default_amount) == ("127.0.0.1", 40101, "0.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[exchanges.a]\nkind = "tcp"\n', "exchanges.a"),
+        ("[exchanges.a]\nport = 1\n", "exchanges.a"),
+        ('[exchanges.a]\nkind = "tcp"\nport = 0\n', "exchanges.a.port"),
+        ('[exchanges.a]\nkind = "udp"\n', "exchanges.a.kind"),
+        ("[exchanges.a]\ndefault_amount = 0\n", "exchanges.a.default_amount"),
+        ('[exchanges.a]\ndefault_amount = "x"\n', "exchanges.a.default_amount"),
+    ],
+)
+def test_a_feed_that_cannot_be(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(written(tmp_path, text), env=DSN)
+    assert raised.value.key == key
+
+
+def test_feeds_of_the_source_documents(tmp_path: Path) -> None:
+    env = {
+        **DSN,
+        "EXCHANGE1_PORT": "50101",
+        "EXCHANGE1_NAME": "exchange1",
+        "EXCHANGE2_NAME": "Exchange2",
+        "EXCHANGE3_PORT": "tcp://10.0.0.7:40103",  # as orchestrators inject it
+        "EXCHANGE_PORT": "1",
+    }
+    exchanges = load(written(tmp_path, ""), env=env).settings.exchanges
+    assert {name: (each.host, each.port) for name, each in exchanges.items()} == {
+        "exchange1": ("127.0.0.1", 50101),
+        "exchange2": ("127.0.0.1", 40102),
+        "exchange3": ("10.0.0.7", 40103),
+    }
+    assert all(each.kind == "tcp" for each in exchanges.values())
+    assert all(each.symbols == FEED_SYMBOLS for each in exchanges.values())
+
+
+def test_a_port_of_the_source_documents_leaves_the_files_symbols(tmp_path: Path) -> None:
+    text = '[exchanges.exchange1]\nkind = "tcp"\nport = 1\nhost = "h"\nsymbols = ["A"]\n'
+    loaded = load(written(tmp_path, text), env={**DSN, "EXCHANGE1_PORT": "2"})
+    feed = loaded.settings.exchanges["exchange1"]
+    assert (feed.host, feed.port, feed.symbols) == ("h", 2, ("A",))
