@@ -145,71 +145,6 @@ class Extreme:
         self._items.clear()
 
 
-class Span:
-    """Sums and extremes over ``length`` consecutive places, from ``begin`` on.
-
-    The buckets themselves are kept by whoever slides it.
-    """
-
-    __slots__ = ("begin", "count", "high", "length", "low", "prices", "quote", "volume")
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.begin = 0
-        self.high = Extreme(operator.ge)
-        self.low = Extreme(operator.le)
-        self._clear()
-
-    def _clear(self) -> None:
-        self.count = 0
-        self.prices = self.volume = self.quote = ZERO
-        self.high.clear()
-        self.low.clear()
-
-    def add(self, at: int, part: Bucket) -> None:
-        """Add trades at a place; before ``begin`` they are ignored."""
-        if at < self.begin:
-            return
-        self.count += part.count
-        self.prices += part.prices
-        self.volume += part.volume
-        self.quote += part.quote
-        if part.count:
-            self.high.put(at, part.high)
-            self.low.put(at, part.low)
-
-    def subtract(self, part: Bucket) -> None:
-        """Take trades out of the sums; the extremes are the caller's."""
-        self.count -= part.count
-        self.prices -= part.prices
-        self.volume -= part.volume
-        self.quote -= part.quote
-
-    def slide(self, begin: int, find: Callable[[int], Bucket | None]) -> bool:
-        """Move the range forward; return whether trades left it.
-
-        Args:
-            find: Returns the bucket of a place that is left.
-        """
-        before, self.begin = self.begin, max(begin, self.begin)
-        if begin <= before or not self.count:
-            return False
-        count = self.count
-        if begin - before >= self.length:
-            self._clear()
-            return True
-        for at in range(before, begin):
-            bucket = find(at)
-            if bucket is not None:
-                self.subtract(bucket)
-        if not self.count:
-            self._clear()  # zeros without a scale
-        elif self.count != count:
-            self.high.drop_before(begin)
-            self.low.drop_before(begin)
-        return self.count != count
-
-
 def _text(value: Decimal | None) -> str | None:
     return None if value is None else canonical(value)
 
@@ -416,10 +351,6 @@ class Minute(NamedTuple):
         opened, close, high, low, volume, quote = map(Decimal, numbers)
         return cls(opened, close, high, low, volume, quote, int(trades))
 
-    def bucket(self) -> Bucket:
-        """Return what is summed up of it."""
-        return Bucket(self.trades, ZERO, self.volume, self.quote, self.high, self.low)
-
 
 def row_of(fold: Fold) -> str:
     """Return a closed minute as it is kept: one text takes an eighth of its numbers' memory."""
@@ -431,14 +362,21 @@ class Minutes:
     """The closed minutes of the last 24 hours; places are minutes since 1970.
 
     Attributes:
-        span: Their sums and extremes.
+        begin: Earlier ones are not kept.
+        trades: How many trades they hold, with their ``volume`` and ``quote`` volume.
+        high: Their extreme, like ``low``.
     """
 
-    __slots__ = ("_first", "_is_stale", "_rows", "_sma", "_volatility", "span")
+    __slots__ = ("_first", "_is_stale", "_rows", "_sma", "_volatility", "begin", "high", "low",
+                 "quote", "trades", "volume")  # fmt: skip
 
     def __init__(self) -> None:
         self._rows: dict[int, str] = {}
-        self.span = Span(DAY_MINUTES)
+        self.begin = 0
+        self.trades = 0
+        self.volume = self.quote = ZERO
+        self.high = Extreme(operator.ge)
+        self.low = Extreme(operator.le)
         self._is_stale = True
         self._first: Decimal | None = None
         self._sma: dict[str, str | None] = {}
@@ -450,45 +388,44 @@ class Minutes:
     def put(self, at: int, row: str) -> bool:
         """Take a minute, or its newer version; return whether that changes anything."""
         old = self._rows.get(at)
-        if at < self.span.begin or old == row:
+        if at < self.begin or old == row:
             return False
         self._rows[at] = row
         self._is_stale = True
-        if old is not None:
-            self.span.subtract(Minute.of(old).bucket())
-        self.span.add(at, Minute.of(row).bucket())
-        if old is not None:
-            self._rank()
+        self._sum(Minute.of(row), 1)
+        if old is None:
+            self._rank(at)
+        else:
+            self._sum(Minute.of(old), -1)
+            self.high.clear()  # it may have lost its own extreme
+            self.low.clear()
+            for each in sorted(self._rows):
+                self._rank(each)
         return True
 
-    def _rank(self) -> None:
-        """Find the extremes anew: a corrected minute may have lost its own."""
-        self.span.high.clear()
-        self.span.low.clear()
-        for at in sorted(self._rows):
-            row = Minute.of(self._rows[at])
-            if row.trades:
-                self.span.high.put(at, row.high)
-                self.span.low.put(at, row.low)
+    def _sum(self, minute: Minute, sign: int) -> None:
+        self.trades += sign * minute.trades
+        self.volume += sign * minute.volume
+        self.quote += sign * minute.quote
+
+    def _rank(self, at: int) -> None:
+        minute = Minute.of(self._rows[at])
+        if minute.trades:
+            self.high.put(at, minute.high)
+            self.low.put(at, minute.low)
 
     def slide(self, begin: int) -> bool:
         """Forget the minutes before ``begin``; return whether there were any."""
-        before = self.span.begin
-        if begin <= before:
+        if begin <= self.begin:
             return False
-        self.span.slide(begin, self._bucket)
-        if begin - before >= DAY_MINUTES:
-            gone = [at for at in self._rows if at < begin]
-        else:
-            gone = [at for at in range(before, begin) if at in self._rows]
+        self.begin = begin
+        gone = [at for at in self._rows if at < begin]
         for at in gone:
-            del self._rows[at]
+            self._sum(Minute.of(self._rows.pop(at)), -1)
+        self.high.drop_before(begin)
+        self.low.drop_before(begin)
         self._is_stale |= bool(gone)
         return bool(gone)
-
-    def _bucket(self, at: int) -> Bucket | None:
-        row = self._rows.get(at)
-        return None if row is None else Minute.of(row).bucket()
 
     def _refresh(self) -> None:
         """Compute what changes with the minutes only, once a minute."""
@@ -648,11 +585,11 @@ class RollingStats:
         )
 
     def _day(self, opened: Iterable[tuple[int, Fold]], price: Decimal, now_us: int) -> DayStats:
-        span, minutes = self.minutes.span, self.minutes
+        minutes = self.minutes
         folds = [
             fold
             for at, fold in sorted(opened, key=lambda each: each[0])
-            if span.begin <= at // MINUTE_MS <= now_us // MINUTE_US
+            if minutes.begin <= at // MINUTE_MS <= now_us // MINUTE_US
             and at // MINUTE_MS not in minutes
         ]
         first = minutes.first_price()
@@ -660,17 +597,17 @@ class RollingStats:
             first = folds[0].open
         highs = [fold.high for fold in folds]
         lows = [fold.low for fold in folds]
-        if span.high.value is not None and span.low.value is not None:
-            highs.append(span.high.value)
-            lows.append(span.low.value)
+        if minutes.high.value is not None and minutes.low.value is not None:
+            highs.append(minutes.high.value)
+            lows.append(minutes.low.value)
         change = None if first is None else price - first
         return DayStats(
             open=_text(first),
             high=_text(max(highs, default=None)),
             low=_text(min(lows, default=None)),
-            volume=canonical(sum((fold.volume for fold in folds), span.volume)),
-            quote_volume=canonical(sum((fold.quote_volume for fold in folds), span.quote)),
+            volume=canonical(sum((fold.volume for fold in folds), minutes.volume)),
+            quote_volume=canonical(sum((fold.quote_volume for fold in folds), minutes.quote)),
             change=_text(change),
             change_percent=None if not first or change is None else average(change * 100, first),
-            trade_count=span.count + sum(fold.count for fold in folds),
+            trade_count=minutes.trades + sum(fold.count for fold in folds),
         )
