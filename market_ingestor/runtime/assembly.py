@@ -19,7 +19,7 @@ from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
 from market_ingestor.connectors.ingest import IngestRole
-from market_ingestor.errors import BusError
+from market_ingestor.errors import BusError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
@@ -42,6 +42,7 @@ DUPLICATES_S: Final = 120.0
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 INGEST_GRACE_SHARE: Final = 0.45  # within its half of the time the supervisor has
 CONNECTIONS: Final = 4  # of a role that only reads
+DATABASE_WAIT_S: Final = 5.0
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 PORTS: Final = {"ingest": 9701, "klines": 9702, "save": 9703, "gateway": 9704, "api": 9705}
 SHARED_PORT: Final = 9700
@@ -106,6 +107,27 @@ async def prepare_bus(servers: Sequence[str], nats: NatsSettings) -> None:
         await bus.bucket(subjects.STATE_BUCKET)
     finally:
         await bus.close()
+
+
+async def migrate_patiently(dsn: str) -> None:
+    """Apply the schema as soon as the database answers, however long that takes.
+
+    Runs beside the roles: trades and candles must not wait for the database. Until it is done
+    savers hold what they have, as for any other trouble of the database.
+
+    Raises:
+        StorageError: A migration failed, or an applied file was changed.
+    """
+    is_logged = False
+    while True:
+        try:
+            await migrate(dsn, connect_wait_s=DATABASE_WAIT_S)
+        except StoreUnavailableError as problem:
+            if not is_logged:
+                _log.warning("database_awaited", error=str(problem))
+                is_logged = True
+        else:
+            return
 
 
 class Builder:
@@ -274,7 +296,10 @@ async def run_roles(
             return
         if supervise is not None:
             supervise.set_result(supervisor)
-        await supervisor.run(roles)
+        chores = []
+        if settings.database.migrate_on_start and "save" in names:
+            chores.append(migrate_patiently(settings.database.dsn.get_secret_value()))
+        await supervisor.run(roles, chores=chores)
 
 
 async def _prepare(
@@ -286,7 +311,5 @@ async def _prepare(
     report: HealthReport,
 ) -> list[Role]:
     await prepare_bus(links.setup, settings.nats)
-    if settings.database.migrate_on_start:
-        await migrate(settings.database.dsn.get_secret_value())
     builder = Builder(settings, links, shard, stack, report)
     return [await builder.build(name) for name in dict.fromkeys(names)]

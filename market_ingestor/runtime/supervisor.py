@@ -63,11 +63,15 @@ class Supervisor:
                 each.cancel()
             await asyncio.gather(task, stop, return_exceptions=True)
 
-    async def run(self, roles: Sequence[Role]) -> None:
+    async def run(
+        self, roles: Sequence[Role], *, chores: Sequence[Coroutine[Any, Any, None]] = ()
+    ) -> None:
         """Run until `request_stop` or until a role ends, then drain.
 
         Args:
             roles: In any order; they are stopped in flow order.
+            chores: Work beside the roles that ends by itself; one that fails ends the process
+                as a failing role does.
 
         Raises:
             Exception: What ended the first role that failed.
@@ -75,6 +79,7 @@ class Supervisor:
         self._roles = sorted(roles, key=lambda role: FLOW.index(role.name))
         # Not a TaskGroup: there one failing role would cancel the others, who must drain instead.
         tasks = {role.name: asyncio.create_task(role.run(), name=role.name) for role in self._roles}
+        side = [asyncio.create_task(each, name="chore") for each in chores]
         beat = asyncio.create_task(self._beat(), name="beat")
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         self._report.roles = self._roles
@@ -82,13 +87,27 @@ class Supervisor:
         notify("READY=1")
         _log.info("process_started", roles=[role.name for role in self._roles])
         try:
-            await asyncio.wait({stop, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+            await self._first_end({stop, *tasks.values()}, set(side))
             await self._drain(tasks)
         finally:
-            for task in (beat, stop, *tasks.values()):
+            for task in (beat, stop, *side, *tasks.values()):
                 task.cancel()
-            await asyncio.gather(beat, stop, *tasks.values(), return_exceptions=True)
+            await asyncio.gather(beat, stop, *side, *tasks.values(), return_exceptions=True)
         self._raise_first(tasks)
+        for task in side:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                raise problem
+
+    @staticmethod
+    async def _first_end(
+        lasting: set["asyncio.Task[Any]"], chores: set["asyncio.Task[Any]"]
+    ) -> None:
+        """Return when a lasting task ends or a chore fails."""
+        while True:
+            done, _ = await asyncio.wait(lasting | chores, return_when=asyncio.FIRST_COMPLETED)
+            if done & lasting or any(task.exception() for task in done):
+                return
+            chores -= done
 
     async def _drain(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         self._report.is_stopping = True

@@ -1,5 +1,7 @@
 """The command line: what ends with which exit status, and what it says."""
 
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from click.testing import CliRunner
 
 from market_ingestor.cli import main
 from tests.support.processes import command
+from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
 
@@ -68,3 +71,35 @@ async def test_check_names_what_cannot_be_reached(tmp_path: Path) -> None:
         assert await running.ended(60) == 1
         for name in ("nats:", "database:", "exchanges.binance:"):
             assert name in running.output
+
+
+async def test_a_port_in_use_ends_with_2_and_the_key(
+    nats_server: NatsHandle, postgres_dsn: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[nats]\nservers = ["{nats_server.url}"]\n[database]\ndsn = "{postgres_dsn}"\n'
+            f"[api]\nport = {taken.getsockname()[1]}\n[metrics]\nport = 0\n"
+        )
+        async with command("run", "api", "--config", str(config), log=tmp_path / "log") as running:
+            assert await running.ended(30) == 2, running.output
+            assert "api.port: cannot listen" in running.output
+            assert "Traceback" not in running.output
+
+
+async def test_a_database_that_is_away_at_the_start_stops_nobody(
+    nats_server: NatsHandle, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[nats]\nservers = ["{nats_server.url}"]\n'
+        '[database]\ndsn = "postgresql://127.0.0.1:1/x"\nmigrate_on_start = true\n'
+        "[metrics]\nport = 0\n[exchanges]\n"
+    )
+    arguments = ("run", "ingest", "klines", "save", "--config", str(config))
+    async with command(*arguments, log=tmp_path / "log") as running:
+        await running.until(lambda: "klines_started" in running.output, 30)
+        await running.until(lambda: "database_awaited" in running.output, 30)
+        running.send(signal.SIGTERM)
+        assert await running.ended(12) == 0, running.output

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from market_ingestor.errors import StorageError
 from market_ingestor.runtime.health import HealthReport
 from market_ingestor.runtime.role import Health
 from market_ingestor.runtime.supervisor import Supervisor
@@ -98,3 +99,33 @@ async def test_a_stop_during_preparation_ends_it() -> None:
     asyncio.get_running_loop().call_later(0.05, supervisor.request_stop)
     assert await supervisor.unless_stopped(prepare()) is None
     assert ended == ["prepare"]
+
+
+async def test_a_chore_may_end_and_the_roles_go_on() -> None:
+    log: list[str] = []
+    done = asyncio.Event()
+    supervisor = Supervisor(grace_s=5, report=HealthReport())
+
+    async def chore() -> None:
+        done.set()
+
+    async def stop_later() -> None:
+        await done.wait()
+        supervisor.request_stop()
+
+    stopping = asyncio.create_task(stop_later())
+    await supervisor.run([ScriptedRole("save", log)], chores=[chore()])
+    await stopping
+    assert log == ["save"]
+
+
+async def test_a_failing_chore_drains_the_roles_and_fails_the_process() -> None:
+    log: list[str] = []
+    supervisor = Supervisor(grace_s=5, report=HealthReport())
+
+    async def chore() -> None:
+        raise StorageError("an applied file was changed")
+
+    with pytest.raises(StorageError):
+        await supervisor.run([ScriptedRole("save", log)], chores=[chore()])
+    assert log == ["save"]
