@@ -194,6 +194,13 @@ class Rig:
         assert streamed == stored
         return sum(newest.values())
 
+    async def check_complete(self, rows: Iterable[Row]) -> None:
+        """Whatever began before us is not whole; everything else is, once holes are filled."""
+        first_ms = min(row.time_us for row in rows) // 1_000
+        candles = await self.klines()
+        wrong = {key for key, found in candles.items() if found[2] is not (key[2] > first_ms)}
+        assert wrong == set()
+
     async def verify(self, *options: str) -> None:
         """Run the command that recomputes candles; it must find nothing."""
         arguments = ("verify", "--config", str(self.config), *options)

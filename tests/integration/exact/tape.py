@@ -120,7 +120,7 @@ def messages(rows: list[Row], seed: int, *, late: float = 0.0) -> Iterator[Messa
         number += 1
         size = rng.randrange(1, BATCH_MAX)
         part, at = rows[at : at + size], at + size
-        now_us = part[-1].time_us + 50_000
+        now_us = min(row.time_us for row in part) + 50_000
         held += [row for row in part if rng.random() < late]
         missing = set(held)
         by_symbol: defaultdict[str, list[Row]] = defaultdict(list)
@@ -134,14 +134,15 @@ def messages(rows: list[Row], seed: int, *, late: float = 0.0) -> Iterator[Messa
         if number % MARK_EVERY == 0:
             yield feed.mark(now_us + 1_000)
             chosen, held = held[: len(held) // 2], held[len(held) // 2 :]
-            yield from _refilled(refill, chosen, now_us)
-    yield from _refilled(refill, held, rows[-1].time_us)
+            yield from refilled(refill, chosen, now_us)
+    yield from refilled(refill, held, rows[-1].time_us)
     # A week and a day: the longest window has ended, and no trade remains in an open one.
     for step in range(1, 9):
         yield feed.mark(rows[-1].time_us + step * DAY_US)
 
 
-def _refilled(refill: Feed, rows: list[Row], now_us: int) -> Iterator[Message]:
+def refilled(refill: Feed, rows: Iterable[Row], now_us: int) -> Iterator[Message]:
+    """Yield what a refill brings, each trade in a batch of its own."""
     for row in rows:
         yield refill.batch([row], now_us, prev_id=str(row.id - 1))
 
