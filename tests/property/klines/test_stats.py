@@ -5,7 +5,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_ingestor.klines.stats import BUCKET_US, WINDOWS, RollingStats
+from market_ingestor.klines.sliding import BUCKET_US, WINDOWS
+from market_ingestor.klines.stats import RollingStats
 from market_ingestor.model.decimals import ZERO, average, canonical
 from market_ingestor.model.stats import WindowStats
 from tests.unit.klines.build import T0, columns

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from market_ingestor.klines.stats import BUCKETS_MAX, DAY_MINUTES, PARTS_MAX, TICKS, RollingStats
+from market_ingestor.klines.sliding import BUCKETS_MAX, PARTS_MAX, TICKS
+from market_ingestor.klines.stats import DAY_MINUTES, RollingStats
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.decimals import average
 from market_ingestor.model.stats import Stats, WindowStats
