@@ -233,9 +233,10 @@ def _decode_odd(frame: bytes | str) -> Sequence[Event]:
     body = open_frame(frame)
     if isinstance(body, Rejected):
         return [body]
-    if body.get("type") in {"ping", "error"}:
-        return [_control(_Frame(type=text_of(body["type"]), msg=text_of(body.get("msg"))))]
-    if body.get("type") != TRADE:
+    kind = text_of(body.get("type"))
+    if kind in {"ping", "error"}:
+        return [_control(_Frame(type=kind, msg=text_of(body.get("msg"))))]
+    if kind != TRADE:
         return [Ignored()]
     try:
         rows = _ROWS.decode(frame).data

@@ -7,7 +7,7 @@ from market_ingestor.config import ExchangeSettings
 from market_ingestor.connectors.finnhub import Finnhub
 from market_ingestor.connectors.registry import configured_venue
 from market_ingestor.connectors.subscriptions import Memory, Subscriptions
-from market_ingestor.connectors.venue import Gap, RestResponse
+from market_ingestor.connectors.venue import Gap, Ignored, RestResponse
 from market_ingestor.errors import VenueError
 from market_ingestor.model.instrument import VenueInstrument
 
@@ -46,6 +46,11 @@ def test_there_is_no_history() -> None:
     assert VENUE.newest_request(STOCK) is None
     with pytest.raises(VenueError):
         VENUE.decode_history(GAP, RestResponse(status=200, headers={}, body=b"{}"))
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "null", "7", '"novelty"'])
+def test_a_type_of_any_shape_is_ignored(kind: str) -> None:
+    assert VENUE.decode('{"type":%s}' % kind) == [Ignored()]  # noqa: UP031 - braces of JSON
 
 
 def test_two_connections_never_overlap() -> None:
