@@ -1,0 +1,339 @@
+"""A machine that trades, delays, repeats, saves, kills and corrects in any order.
+
+The aggregator, its resume record and the rules of versions are the service's own. The stream, the
+saver, the table and the loop around them are stood in for by lists, so that every step is a step.
+"""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from market_ingestor.klines import resume
+from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.candle import fold_of, identity
+from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.corrections import merged
+from market_ingestor.klines.dirty import Dirty, WindowKey
+from market_ingestor.klines.publication import next_version
+from market_ingestor.klines.resume import ResumeRecord
+from market_ingestor.klines.versions import Version
+from market_ingestor.klines.window import Fold
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS, open_time
+from market_ingestor.model.trade import Source
+
+T0 = 1_763_675_820_000  # three minutes before a full hour
+RULES = Rules(periods=("1m", "3m", "5m", "1h"), lateness_us=2_000_000, hold_us=10_000_000)
+ROUNDS_MAX = 50  # of corrections until nothing is left; three are usual
+SYMBOL = ("binance", "BTCUSDT")
+
+
+class One(NamedTuple):
+    """A trade; everything of it follows from its id and its time."""
+
+    id: int
+    time_us: int
+
+    @property
+    def price(self) -> Decimal:
+        return Decimal(self.id * 7919 % 1000 + 1).scaleb(-2)
+
+
+class Sent(NamedTuple):
+    """A message of the stream: a batch, or a mark when it has no trades."""
+
+    feed: str
+    n: int
+    source: Source
+    received_us: int
+    prev_id: int | None
+    trades: tuple[One, ...]
+
+
+def columns(trades: tuple[One, ...] | list[One]) -> Columns:
+    return Columns(
+        [each.id for each in trades],
+        [each.time_us for each in trades],
+        [each.price for each in trades],
+        [Decimal(each.id) for each in trades],
+        ["buy" if each.id % 3 else "sell" for each in trades],
+    )
+
+
+class Market(RuleBasedStateMachine):
+    """One symbol from the feed to the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_us = T0 * 1_000
+        self.newest_id = 1_000
+        self.held: list[One] = []
+        self.stream: list[Sent] = []
+        self.numbers: dict[str, int] = {}
+        self.last_ids: dict[str, int] = {}
+        self.published: list[Kline] = []
+        self.versions: dict[WindowKey, list[Kline]] = {}
+        self.saved_raw = 0
+        self.saved_klines = 0
+        self.record: bytes | None = None
+        self.has_ids = True
+        self._begin()
+
+    @initialize(has_ids=st.booleans())
+    def choose(self, has_ids: bool) -> None:
+        self.has_ids = has_ids
+
+    # -- the feed
+
+    def _send(self, feed: str, source: Source, trades: tuple[One, ...]) -> None:
+        before = self.last_ids.get(feed)
+        if trades:
+            self.numbers[feed] = self.numbers.get(feed, 0) + 1
+            self.last_ids[feed] = trades[-1].id
+        prev_id = before if source == "ws" else trades[0].id - 1
+        self.stream.append(
+            Sent(
+                feed, self.numbers.get(feed, 0), source, self.now_us,
+                prev_id if self.has_ids else None, trades,
+            )
+        )  # fmt: skip
+
+    @rule(
+        steps=st.lists(
+            st.tuples(st.integers(0, 40_000_000), st.integers(0, 5)), min_size=1, max_size=5
+        )
+    )
+    def trade(self, steps: list[tuple[int, int]]) -> None:
+        trades: list[One] = []
+        for step_us, fate in steps:
+            self.now_us += step_us
+            self.newest_id += 1
+            (trades if fate else self.held).append(One(self.newest_id, self.now_us))
+        if trades:
+            self._send("f", "ws", tuple(trades))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), source=st.sampled_from(("ws", "rest")))
+    def late(self, data: st.DataObject, source: Source) -> None:
+        each = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self._send("second" if source == "ws" else "refill", source, (each,))
+
+    @precondition(lambda self: self.stream)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        each = data.draw(st.sampled_from(self.stream))
+        if each.trades:
+            self._send("third", "ws", each.trades)
+
+    @rule(elapsed_us=st.sampled_from((0, 1_000_000, 3_000_000, 70_000_000, 400_000_000)))
+    def mark(self, elapsed_us: int) -> None:
+        self.now_us += elapsed_us
+        self._send("f", "ws", ())
+
+    # -- the processor
+
+    def _begin(self) -> None:
+        self.aggregator = Aggregator(*SYMBOL, RULES)
+        self.waiting: list[Closing] = []
+        self.position = 0
+        if self.record is not None:
+            record = resume.decode(self.record)
+            resume.load(self.aggregator, record.symbols[".".join(SYMBOL)])
+            self.position = record.position - 1
+
+    @precondition(lambda self: self.position < len(self.stream))
+    @rule(count=st.integers(1, 10))
+    def read(self, count: int) -> None:
+        for each in self.stream[self.position : self.position + count]:
+            self.position += 1
+            if each.trades:
+                facts = BatchFacts(each.feed, each.n, each.source, each.received_us, each.prev_id)
+                closed = self.aggregator.batch(facts, columns(each.trades), self.position)
+            else:
+                closed = self.aggregator.mark(
+                    each.feed, each.received_us, n=each.n, last_id=self._last_id(each),
+                    is_end=False, sequence=self.position,
+                )  # fmt: skip
+            self.waiting += closed
+
+    def _last_id(self, mark: Sent) -> int | None:
+        before = self.stream[: self.position]
+        ids = [each.trades[-1].id for each in before if each.trades and each.feed == mark.feed]
+        return ids[-1] if ids else None
+
+    @precondition(lambda self: self.position == len(self.stream))
+    @rule(silence_us=st.integers(10_000_000, 200_000_000))
+    def silence(self, silence_us: int) -> None:
+        self.waiting += self.aggregator.silence(silence_us, self.position)
+
+    @precondition(lambda self: self.waiting)
+    @rule(count=st.integers(1, 20))
+    def publish(self, count: int) -> None:
+        chosen, self.waiting = self.waiting[:count], self.waiting[count:]
+        for closing in chosen:
+            known = self._newest((closing.period, closing.open_time))
+            wanted = next_version(
+                self.aggregator, closing.period, closing.open_time, closing.fold,
+                None if known is None else Version.of(known),
+                evidence=closing.evidence, reason="close",
+            )  # fmt: skip
+            if wanted is not None and known is None:
+                self._put(wanted)
+            self.aggregator.settle(closing, is_wrong=wanted is not None and known is not None)
+
+    def _newest(self, key: WindowKey) -> Kline | None:
+        found = self.versions.get(key)
+        return found[-1] if found else None
+
+    def _put(self, kline: Kline) -> None:
+        before = self.versions.setdefault((kline.period, kline.open_time), [])
+        assert kline.revision == len(before) + 1
+        assert not before or identity(kline) != identity(before[-1])
+        before.append(kline)
+        self.published.append(kline)
+
+    @rule()
+    def remember(self) -> None:
+        first = self.aggregator.first_sequence()
+        record = ResumeRecord(
+            stream="MARKET_RAW", created="once", written_us=0,
+            position=self.position + 1 if first is None else first,
+            symbols={".".join(SYMBOL): resume.dump(self.aggregator)},
+        )  # fmt: skip
+        self.record = resume.encode(record)
+
+    @rule(is_loaded=st.booleans())
+    def die(self, is_loaded: bool) -> None:
+        self._begin()
+        if is_loaded:
+            before = self.aggregator.known_since
+            self.aggregator.load_minutes(
+                before,
+                [
+                    (opened, fold_of(found[-1]))
+                    for (period, opened), found in sorted(self.versions.items())
+                    if period == BASE_PERIOD and opened < before
+                ],
+            )
+
+    # -- the savers, and what waits for them
+
+    @rule(count=st.integers(1, 20))
+    def save_trades(self, count: int) -> None:
+        self.saved_raw = min(self.saved_raw + count, len(self.stream))
+
+    @rule(count=st.integers(1, 20))
+    def save_klines(self, count: int) -> None:
+        self.saved_klines = min(self.saved_klines + count, len(self.published))
+
+    @rule()
+    def correct(self) -> None:
+        for key, dirty in list(self.aggregator.dirty.windows.items()):
+            if self._is_ready(key, dirty):
+                self._correct(key, dirty)
+
+    def _is_ready(self, key: WindowKey, dirty: Dirty) -> bool:
+        period, opened = key
+        aggregator = self.aggregator
+        if not aggregator.is_closed(period, opened):
+            return False
+        if period == BASE_PERIOD:
+            return key not in aggregator.outstanding and self.saved_raw >= dirty.sequence
+        ends = opened + PERIOD_MS[period]
+        if aggregator.dirty.has_minutes(opened, ends) or any(
+            each == BASE_PERIOD and opened <= minute < ends
+            for each, minute in aggregator.outstanding
+        ):
+            return False
+        unsaved = self.published[self.saved_klines :]
+        return all(kline.period != BASE_PERIOD for kline in unsaved)
+
+    def _correct(self, key: WindowKey, dirty: Dirty) -> None:
+        period, opened = key
+        sequence, known = dirty.sequence, self._newest(key)
+        fold = self._stored_fold(key, sequence)
+        wanted = None
+        if fold is not None:
+            wanted = next_version(
+                self.aggregator, period, opened, fold,
+                None if known is None else Version.of(known),
+                evidence=self.aggregator.judge(period, opened), reason=dirty.reason,
+            )  # fmt: skip
+        if wanted is not None:
+            self._put(wanted)
+        self.aggregator.dirty.settle(period, opened, sequence, 0.0)
+        if period == BASE_PERIOD:
+            if wanted is not None:
+                old = None if known is None else fold_of(known)
+                self.aggregator.correct(opened, old, fold_of(wanted))
+            self.aggregator.soil_longer(opened, dirty.reason, sequence)
+
+    def _stored_fold(self, key: WindowKey, sequence: int) -> Fold | None:
+        period, opened = key
+        ends = opened + PERIOD_MS[period]
+        if period != BASE_PERIOD:
+            table = {
+                kline.open_time: kline
+                for kline in self.published[: self.saved_klines]
+                if kline.period == BASE_PERIOD and opened <= kline.open_time < ends
+            }
+            return merged(table[each] for each in sorted(table))
+        stored = {each for sent in self.stream[: self.saved_raw] for each in sent.trades}
+        inside = sorted(each for each in stored if opened <= each.time_us // 1_000 < ends)
+        if not inside:
+            return None
+        self.aggregator.stored(columns(inside), sequence)
+        return Fold.of(columns(inside))
+
+    # -- what must hold
+
+    @invariant()
+    def nothing_is_open_behind_the_watermark(self) -> None:
+        through = self.aggregator.closed_through
+        assert through is None or all(opened >= through for opened in self.aggregator.windows)
+
+    def teardown(self) -> None:
+        """Let everything come to rest: the candles are then those of the trades."""
+        while self.held:
+            self._send("refill", "rest", (self.held.pop(),))
+        if not self.newest_id > 1_000:
+            return
+        self.now_us += 2 * PERIOD_MS["1h"] * 1_000
+        self._send("f", "ws", ())
+        for _ in range(ROUNDS_MAX):
+            self.read(len(self.stream))
+            self.waiting += self.aggregator.silence(3 * PERIOD_MS["1h"] * 1_000, self.position)
+            self.publish(len(self.waiting))
+            self.saved_raw, self.saved_klines = len(self.stream), len(self.published)
+            self.correct()
+            if not self.aggregator.dirty and not self.waiting:
+                break
+        assert not self.aggregator.dirty.windows
+        assert not self.aggregator.windows
+        trades = {each for sent in self.stream for each in sent.trades}
+        wanted = {
+            (period, opened): _content(Fold.of(columns(sorted(inside))))
+            for period in RULES.periods
+            for opened, inside in _windows(trades, period).items()
+        }
+        newest = {key: _content(fold_of(found[-1])) for key, found in self.versions.items()}
+        assert newest == wanted
+
+
+def _windows(trades: set[One], period: str) -> dict[int, list[One]]:
+    windows: dict[int, list[One]] = {}
+    for each in trades:
+        minute = each.time_us // 1_000 // MINUTE_MS * MINUTE_MS
+        windows.setdefault(open_time(minute, period), []).append(each)
+    return windows
+
+
+def _content(fold: Fold) -> tuple[object, ...]:
+    return tuple(getattr(fold, name) for name in Fold.__slots__)
+
+
+TestMarket = Market.TestCase
+TestMarket.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
