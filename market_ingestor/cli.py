@@ -34,6 +34,9 @@ _config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file; default /etc/market-ingestor/config.toml, then built-in values.",
 )
+_mode_option = click.option(
+    "--mode", type=click.Choice(["live", "test"]), help="Overrides [ingest] mode."
+)
 
 
 def _fail(problem: Exception, status: int) -> NoReturn:
@@ -88,7 +91,7 @@ def main() -> None:
 @click.argument("roles", nargs=-1, type=click.Choice(FLOW))
 @_config_option
 @click.option("--shard", default="1/1", help="I/N, or auto/N: ordinal from the host name.")
-@click.option("--mode", type=click.Choice(["live", "test"]), help="Overrides [ingest] mode.")
+@_mode_option
 def run(roles: tuple[str, ...], config_file: Path | None, shard: str, mode: str | None) -> None:
     """Run ROLES in this process; none means all of them."""
     loaded = _load(config_file, ingest__mode=mode)
@@ -157,9 +160,10 @@ def show_config(config_file: Path | None) -> None:
 
 @main.command()
 @_config_option
-def check(config_file: Path | None) -> None:
+@_mode_option
+def check(config_file: Path | None, mode: str | None) -> None:
     """Validate the settings and reach NATS, the database and the venues."""
-    loaded = _load(config_file)
+    loaded = _load(config_file, ingest__mode=mode)
     _execute(lambda: commands.check(loaded.settings))
 
 

@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -104,6 +105,13 @@ class DatabaseSettings(Section):
     dsn: SecretStr
     migrate_on_start: bool = False
 
+    @field_validator("dsn")
+    @classmethod
+    def _postgresql(cls, dsn: SecretStr) -> SecretStr:
+        if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("is not postgresql://user:password@host:port/name")
+        return dsn
+
 
 class ExchangeSettings(Section):
     """``[exchanges.NAME]``: one exchange; ``sim-NAME`` speaks the protocol of NAME.
@@ -156,14 +164,15 @@ class KlinesSettings(Section):
     live_interval_ms: NotNegative = 100
     fill_empty: bool = False
 
-    @model_validator(mode="after")
-    def _known_periods(self) -> Self:
-        unknown = [period for period in self.periods if period not in PERIOD_MS]
+    @field_validator("periods")
+    @classmethod
+    def _known_periods(cls, periods: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [period for period in periods if period not in PERIOD_MS]
         if unknown:
             raise ValueError(f"unknown period {unknown[0]!r}")
-        if BASE_PERIOD not in self.periods:
+        if BASE_PERIOD not in periods:
             raise ValueError(f"{BASE_PERIOD!r} is missing: every longer candle is made of it")
-        return self
+        return periods
 
 
 class SaveSettings(Section):

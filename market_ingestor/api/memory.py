@@ -138,8 +138,9 @@ class Memory:
                 floors.append((now, floor))
             while floors and now - floors[0][0] >= SAVED_GRACE_S:
                 self.tail.saved_through(floors.popleft()[1])
+            read = reader.next_sequence - 1  # before asking: messages arrive while we wait
             current = await self._state(subjects.KLINE_STREAM)
-            if current.created != state.created or current.last_sequence < reader.next_sequence - 1:
+            if current.created != state.created or current.last_sequence < read:
                 _log.warning("stream_made_anew", stream=state.name)
                 return
 

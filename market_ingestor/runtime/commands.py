@@ -1,6 +1,7 @@
 """What the short-lived commands do: migrate, config, check, verify, simulate. SHELL."""
 
 import asyncio
+import re
 import signal
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -38,6 +39,8 @@ class VerifyScope(msgspec.Struct, frozen=True, kw_only=True):
 
 async def migrate_database(settings: Settings) -> None:
     """Apply missing migrations and name them."""
+    async with AsyncExitStack() as stack:
+        await _database_or_fail(settings, stack)  # said at once, before migrate's long patience
     applied = await migrate(settings.database.dsn.get_secret_value())
     for name in applied:
         click.echo(f"applied {name}")
@@ -55,6 +58,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _without_password(address: str) -> str:
+    return re.sub(r"//[^@/]*@", "//***@", address)
+
+
 def print_config(loaded: Loaded) -> None:
     """Print every setting as ``section.key = value  # source``, secrets hidden."""
 
@@ -67,15 +74,20 @@ def print_config(loaded: Loaded) -> None:
                 text = msgspec.json.encode(value).decode()
                 click.echo(f"{name} = {text}  # {loaded.sources.get(name, 'default')}")
 
-    show(_plain(loaded.settings.model_dump()), "")
+    tree = _plain(loaded.settings.model_dump())
+    tree["nats"]["servers"] = [_without_password(each) for each in tree["nats"]["servers"]]
+    show(tree, "")
 
 
 async def check(settings: Settings) -> int:
     """Reach everything the settings name; returns 1 when something cannot be reached."""
+    venues = await _reach_venues(settings)
+    if not venues:
+        venues = [("*", f"none is enabled for mode {settings.ingest.mode!r}")]
     findings = [
         ("nats", await _reach_nats(settings)),
         ("database", await _reach_database(settings)),
-        *[(f"exchanges.{name}", problem) for name, problem in await _reach_venues(settings)],
+        *[(f"exchanges.{name}", problem) for name, problem in venues],
     ]
     for name, problem in findings:
         click.echo(f"{name}: {problem or 'ok'}")
@@ -98,6 +110,13 @@ async def _reach_database(settings: Settings) -> str | None:
         except StoreUnavailableError as problem:
             return str(problem)
     return None
+
+
+async def _database_or_fail(settings: Settings, stack: AsyncExitStack) -> Database:
+    try:
+        return await _connected_database(settings, stack)
+    except StoreUnavailableError as problem:
+        raise StoreUnavailableError(f"the database does not answer: {problem}") from problem
 
 
 async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
@@ -143,7 +162,7 @@ async def _reach_feed(url: str) -> str | None:
 async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
     """Recompute candles and print those that differ; returns 1 when there are any."""
     async with AsyncExitStack() as stack:
-        database = await _connected_database(settings, stack)
+        database = await _database_or_fail(settings, stack)
         report = await verify(
             database,
             exchange=scope.exchange,
@@ -165,8 +184,13 @@ async def verify_account(settings: Settings) -> int:
     """Balance MARKET_RAW against rows, conflicts and dead letters; returns 1 when it does not."""
     async with AsyncExitStack() as stack:
         bus = await _connected_bus(settings, stack)
-        report = await account(bus, await _connected_database(settings, stack))
-    click.echo(str(report))
+        report = await account(bus, await _database_or_fail(settings, stack))
+    for name in report.examples:
+        click.echo(f"missing: {name}")
+    click.echo(
+        f"{report.trades} trades in MARKET_RAW {report.first_sequence}..{report.last_sequence}:"
+        f" {report.dead} dead letters, {report.missing} missing"
+    )
     return 0 if report.is_balanced else EXIT_FAILED
 
 

@@ -18,8 +18,8 @@ from market_ingestor.config import Settings
 from market_ingestor.embedded import Embedded, NatsRights
 from market_ingestor.errors import ConfigError
 from market_ingestor.model.exchange import simulated_name
-from market_ingestor.runtime.assembly import SHARED_PORT, Links, run_roles
-from market_ingestor.runtime.ports import free_port
+from market_ingestor.runtime.assembly import PORTS, SHARED_PORT, Links, run_roles
+from market_ingestor.runtime.ports import PortChooser
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW, Supervisor
 from market_ingestor.simulator import VENUES, SimulatedVenue, SimulateOptions, Simulation
@@ -121,10 +121,8 @@ async def _open_venues(
 
 def _plan(servers: Embedded, venues: list[SimulatedVenue]) -> tuple[Endpoints, Settings]:
     """Choose ports and return the addresses and the settings that use them."""
-    taken: set[int] = set()
-    api, push, tcp, health = (
-        free_port(usual, taken=taken) for usual in (8080, 8081, 8888, SHARED_PORT)
-    )
+    ports = PortChooser(avoided=frozenset(PORTS.values()))
+    api, push, tcp, health = (ports.choose(usual) for usual in (8080, 8081, 8888, SHARED_PORT))
     values: dict[str, Any] = {
         "nats": {"servers": (servers.nats_url,), "raw_max_bytes": 4 * 1024**3},
         "database": {"dsn": servers.dsn, "migrate_on_start": True},

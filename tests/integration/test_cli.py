@@ -18,8 +18,11 @@ pytestmark = pytest.mark.anyio
     ("text", "says"),
     [
         ("", "database.dsn: is missing"),
-        ('[database]\ndsn = "x"\n[save]\nbatch_sise = 1\n', "save.batch_sise: is not a known key"),
-        ('[database]\ndsn = "x"\n[save]\nbatch_size = "many"\n', "save.batch_size"),
+        (
+            '[database]\ndsn = "postgresql://h/d"\n[save]\nbatch_sise = 1\n',
+            "save.batch_sise: is not a known key",
+        ),
+        ('[database]\ndsn = "postgresql://h/d"\n[save]\nbatch_size = "many"\n', "save.batch_size"),
         ("[[", "is not TOML"),
     ],
 )
