@@ -74,7 +74,7 @@ def test_every_command_in_the_readme_is_known() -> None:
     text = (PROJECT / "README.md").read_text()
     for command in set(re.findall(r"market-ingestor (\w+)", text)):
         assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0, command
-    for script in set(re.findall(r"(?:\./)(cmd/\w+)", text)):
+    for script in set(re.findall(r"(?:\./)(cmd/[\w-]+)", text)):
         assert (PROJECT / script).stat().st_mode & 0o111, script
 
 
