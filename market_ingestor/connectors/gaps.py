@@ -60,10 +60,14 @@ class GapFinder:
 
     Args:
         reorder_wait_s: How long a jump may be filled by late arrivals before it is a gap.
+
+    Attributes:
+        is_stopped: Whether jumps mean nothing any more.
     """
 
     def __init__(self, *, reorder_wait_s: float) -> None:
         self._reorder_wait_s = reorder_wait_s
+        self.is_stopped = False
         self._present = IdIntervals()
         self._suspected = IdIntervals()
         self._suspects: deque[_Suspect] = deque()
@@ -72,6 +76,12 @@ class GapFinder:
         self._newest_time_us = 0
         self._anchor: int | None = None
         self._anchor_time_us = 0
+
+    def stop(self) -> None:
+        """Find nothing from now on: the venue's ids have holes by nature."""
+        self.is_stopped = True
+        self._suspects.clear()
+        self._resets.clear()
 
     @property
     def newest(self) -> int | None:
@@ -97,6 +107,8 @@ class GapFinder:
         if trade_id > self._newest:
             self._newest = trade_id
             self._newest_time_us = time_us
+        if self.is_stopped:
+            return
         if below is None:
             if self._anchor is None or self._anchor > trade_id:
                 return  # older than anything known: what lies before our start is no hole of ours
@@ -206,6 +218,8 @@ class GapFinder:
     def _suspect(
         self, after_id: int, before_id: int, from_time_us: int, to_time_us: int, due_at: float
     ) -> None:
+        if self.is_stopped:
+            return
         for first, last in self._suspected.missing(after_id, before_id):
             self._suspected.add_range(first, last)
             self._suspects.append(

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from market_ingestor.connectors.absences import Absences
 from market_ingestor.connectors.account import Account
 from market_ingestor.connectors.feed import Lane
 from market_ingestor.connectors.gaps import GapFinder
@@ -37,6 +38,7 @@ class Track:
         silence_min_s: Shorter silences are nobody's business, however busy the symbol.
 
     Attributes:
+        absences: Holes in its ids that are none of ours.
         last_trade_us: Receive time of its newest live trade, 0 before the first.
         is_stale: Whether its silence was reported.
     """
@@ -45,6 +47,7 @@ class Track:
         "_interval_us",
         "_silence_min_us",
         "_trades",
+        "absences",
         "finder",
         "instrument",
         "is_stale",
@@ -56,6 +59,7 @@ class Track:
     ) -> None:
         self.instrument = instrument
         self.finder = finder
+        self.absences = Absences()
         self.last_trade_us = 0
         self.is_stale = False
         self._interval_us = 0.0

@@ -30,6 +30,7 @@ from market_ingestor.errors import VenueBannedError, VenueError
 _log = structlog.get_logger(__name__)
 
 ERROR_WAIT_S_MAX: Final = 60.0  # between attempts while REST answers with errors
+UNPROVABLE: Final = "the venue's ids have holes by nature: gaps are not looked for any more"
 PAGES_PER_TURN: Final = 20  # of a long walk before it makes way for a newer hole
 
 
@@ -146,6 +147,8 @@ class Refiller:
         finally:
             if feed.has_spoken:
                 self._context.outbox.mark(feed, now_us(), end=True)
+            if track.absences.note(walk.absent, loop.time()) and not track.finder.is_stopped:
+                self._stop(track)
         self._settle(holes, walk)
         return True
 
@@ -178,6 +181,20 @@ class Refiller:
                 self._put(hole)
             else:
                 self._give_up(hole, "the venue does not give these trades any more")
+
+    def _stop(self, track: Track) -> None:
+        """Look for no more gaps of an instrument: its ids have holes by nature."""
+        track.finder.stop()
+        for hole in self._queue.take_all(track):
+            self._give_up(hole, UNPROVABLE)
+        newest = track.finder.newest or 0
+        time_us = track.last_trade_us
+        since = IdReset(
+            after_id=newest, before_id=newest + 1, from_time_us=time_us, to_time_us=time_us
+        )
+        symbol = track.instrument.symbol
+        self._context.gap_event("gap_unfillable", symbol, since, UNPROVABLE)
+        _log.warning("symbol_unprovable", exchange=self._context.exchange, symbol=symbol)
 
     def _give_up(self, hole: Hole, why: str) -> None:
         """Say that a hole stays; its ids are not asked for again."""

@@ -90,6 +90,12 @@ class RefillQueue:
         self._holes = [each for each in self._holes if each not in taken]
         return taken
 
+    def take_all(self, track: Track) -> list[Hole]:
+        """Take out every hole of an instrument."""
+        taken = [each for each in self._holes if each.track is track]
+        self._holes = [each for each in self._holes if each.track is not track]
+        return taken
+
     def has_newer(self, than: Hole, now: float) -> bool:
         """Return whether a newer hole than this one may be tried now."""
         return any(

@@ -39,6 +39,9 @@ class GapWalk:
         gap: What is walked.
         finder: Of the instrument; learns what is settled.
         account: Counts every row.
+
+    Attributes:
+        absent: Holes so far of which the venue lists less than is missing.
     """
 
     def __init__(self, gap: FoundGap, finder: GapFinder, account: Account) -> None:
@@ -48,6 +51,7 @@ class GapWalk:
         self._oldest_us = gap.from_time_us - TIME_SLACK_US
         self._latest_us = gap.to_time_us + TIME_SLACK_US
         self._highest: int | None = None
+        self.absent = 0
 
     def page(self, page: HistoryPage) -> list[Run]:
         """Return the runs of a page that are to be published; they count as settled."""
@@ -73,6 +77,7 @@ class GapWalk:
                 )
             used += len(odd)
             if has_all_rows and not odd:
+                self.absent += end - begin <= last - first
                 runs.append(self._whole(rows, ids, begin, end))
             else:
                 fit = [row for row in rows[begin:end] if self._is_plausible(row)]

@@ -1,6 +1,7 @@
 """What a feed loses is seen by its ids and fetched from the venue's history, or said to be lost."""
 
 import asyncio
+import functools
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.connectors import history
+from market_ingestor.connectors import history, intake
+from market_ingestor.connectors.absences import Absences
 from market_ingestor.connectors.history import KnownTrade
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.simulator import SimulatedVenue
@@ -29,6 +31,10 @@ from tests.integration.connectors.harness import (
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
+
+
+def is_filled(ingest: Ingest, holes: int) -> bool:
+    return ingest.states.get("filled") == holes
 
 
 async def gap_events(bus: Bus) -> list[MarketEvent]:
@@ -111,6 +117,33 @@ async def test_ids_that_the_venue_does_not_list_are_proved_absent(nats_server: N
     (refill,) = [batch for batch in raw.batches if batch.source == "rest"]
     assert len(proved(refill)) == 7
     assert raw.holes(("sim-okx", "BTCUSDT")) == []
+
+
+async def test_a_symbol_whose_ids_have_holes_by_nature_is_asked_about_no_more(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "Absences", lambda: Absences(holes_max=2))
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT"], rate=200) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-binance")
+        await until(lambda: account.published > 20)
+        for number in range(1, 4):
+            venue.inject(Fault(fault="gap", rest="gone"))
+            await until(functools.partial(is_filled, ingest, number))
+        requests = venue.stats.rest_requests
+        venue.inject(Fault(fault="gap", count=5, rest="gone"))
+        before = account.published
+        await until(lambda: account.published > before + 100)
+        assert venue.stats.rest_requests == requests
+        await ingest.stop()
+        told = await gap_events(bus)
+    assert [event.type for event in told].count("gap_found") == 3
+    (last,) = [event for event in told if event.type == "gap_unfillable"]
+    assert last.missing is None
+    assert "by nature" in last.detail
 
 
 async def test_what_the_venue_no_longer_has_is_said_to_be_lost(nats_server: NatsHandle) -> None:

@@ -210,3 +210,17 @@ def test_a_gap_left_open_by_another_process_is_found_again() -> None:
     assert made.due(LATER) == [gap(100, 105)]  # and not what lies between it and our first id
     made.add(101, 104)
     assert made.missing(100, 105) == []
+
+
+def test_a_stopped_finder_finds_nothing_and_still_knows_ids() -> None:
+    finder = GapFinder(reorder_wait_s=0.2)
+    for each in (1, 5):
+        finder.observe(each, 0, 0.0)
+    finder.stop()
+    for each in (9, 5_000_000):
+        finder.observe(each, 0, 0.0)
+    finder.heard(5_000_100, 0, 0.0)
+    assert finder.due(10.0) == []
+    assert not finder.needs_look
+    assert 9 in finder
+    assert finder.newest == 5_000_000

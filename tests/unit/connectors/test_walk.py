@@ -129,3 +129,9 @@ def test_rows_without_a_place_in_the_hole_are_only_counted() -> None:
     walked = Walked(10, 14)
     assert walked.page(page(100, 101)) == []
     assert (walked.account.received, walked.account.duplicates) == (2, 2)
+
+
+def test_holes_that_the_venue_does_not_list_are_counted() -> None:
+    walked = Walked(10, 20, 15)
+    walked.page(page(10, 11, 12, 13, 14, 15, 18, 20))
+    assert walked.walk.absent == 1
