@@ -252,6 +252,7 @@ class Publisher:
             self._held.pop(_kind(outgoing.subject), None)
             self._finish(token, PubAck(sequence=answer.seq, is_duplicate=answer.duplicate))
         elif answer.error.err_code == WRONG_LAST_SEQUENCE:
+            self._held.pop(_kind(outgoing.subject), None)  # it takes messages, only not this one
             self._finish(
                 token, StaleSequenceError(outgoing.subject, outgoing.expected_sequence or 0)
             )

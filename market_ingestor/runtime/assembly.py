@@ -18,8 +18,9 @@ from market_ingestor.api.app import ApiOptions, ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
+from market_ingestor.connectors import registry
 from market_ingestor.connectors.ingest import IngestRole
-from market_ingestor.errors import BusError, StoreUnavailableError
+from market_ingestor.errors import BusError, ConfigError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
@@ -130,6 +131,14 @@ async def migrate_patiently(dsn: str) -> None:
             return
 
 
+def require_known_venues(settings: Settings) -> None:
+    """Raise ConfigError for an enabled exchange that no venue speaks for."""
+    for name, exchange in settings.exchanges.items():
+        if exchange.enabled and exchange.kind == "venue" and registry.venue_for(name) is None:
+            known = ", ".join(sorted(registry.VENUES))
+            raise ConfigError(f"exchanges.{name}", f"is none of {known}, and kind is not 'tcp'")
+
+
 class Builder:
     """Makes roles with ready dependencies, and closes those dependencies with ``stack``."""
 
@@ -154,6 +163,7 @@ class Builder:
         self._stack.push_async_callback(bus.close)
         match name:
             case "ingest":
+                require_known_venues(settings)
                 return IngestRole(
                     bus,
                     settings.exchanges,

@@ -106,3 +106,16 @@ async def test_a_database_that_is_away_at_the_start_stops_nobody(
         await running.until(lambda: "database_awaited" in running.output, 30)
         running.send(signal.SIGTERM)
         assert await running.ended(12) == 0, running.output
+
+
+async def test_an_unknown_exchange_ends_with_2_and_its_name(
+    nats_server: NatsHandle, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[nats]\nservers = ["{nats_server.url}"]\n[database]\ndsn = "postgresql://h/d"\n'
+        "[metrics]\nport = 0\n[exchanges.foo]\n"
+    )
+    async with command("run", "ingest", "--config", str(config), log=tmp_path / "log") as running:
+        assert await running.ended(30) == 2, running.output
+        assert "exchanges.foo" in running.output
