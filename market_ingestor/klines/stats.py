@@ -20,6 +20,10 @@ from market_ingestor.model.trade import WIRE_VERSION, Side
 
 DAY_MINUTES: Final = 1_440
 MINUTE_US: Final = MINUTE_MS * 1_000
+# Trades that wait to be computed with at once, which costs a fraction of one by one. Whoever asks
+# does not wait for them.
+WAITING_MAX: Final = 256
+MANY: Final = 32  # trades that come together need not wait
 
 
 class _Last(NamedTuple):
@@ -38,8 +42,17 @@ class RollingStats:
         now_us: The symbol's own time, None before its first trade. Never goes back.
     """
 
-    __slots__ = ("_last", "_ticks", "exchange", "has_changed", "minutes", "now_us", "symbol",
-                 "windows")  # fmt: skip
+    __slots__ = (
+        "_last",
+        "_ticks",
+        "_waiting",
+        "exchange",
+        "has_changed",
+        "minutes",
+        "now_us",
+        "symbol",
+        "windows",
+    )
 
     def __init__(self, exchange: str, symbol: str) -> None:
         self.exchange = exchange
@@ -50,12 +63,14 @@ class RollingStats:
         self.minutes = Minutes()
         self._ticks = Ticks()
         self._last: _Last | None = None
+        self._waiting = Columns([], [], [], [], [])
 
     def advance(self, now_us: int) -> None:
         """Move to the symbol's time ``now_us``; what became too old leaves the windows."""
         if self.now_us is not None and now_us <= self.now_us:
             return
         self.now_us = now_us
+        self._digest()
         self.has_changed |= self.windows.settle(now_us)
         self.has_changed |= self.minutes.slide(now_us // MINUTE_US - DAY_MINUTES + 1)
 
@@ -68,32 +83,47 @@ class RollingStats:
                 believes yet, and are left out.
         """
         for each in batch:
-            newest = max(each.times)
-            if newest > now_us:
+            if max(each.times) <= now_us:
+                self._wait(each)
+            else:
                 rows = [row for row, time_us in enumerate(each.times) if time_us <= now_us]
                 if rows:
-                    self._take(each.pick(rows), max(each.times[row] for row in rows))
-            else:
-                self._take(each, newest)
+                    self._wait(each.pick(rows))
         if self.now_us is None or now_us > self.now_us:
             self.now_us = now_us
+        if len(self._waiting.ids) >= WAITING_MAX:
+            self._digest()
         if self.windows.is_full:
             self.windows.settle(self.now_us)
 
-    def _take(self, columns: Columns, newest: int) -> None:
+    def _wait(self, columns: Columns) -> None:
         self.has_changed = True
+        if len(columns.ids) >= MANY:
+            self._digest()
+            self._compute(columns)
+            return
+        waiting = self._waiting
+        waiting.ids.extend(columns.ids)
+        waiting.times.extend(columns.times)
+        waiting.prices.extend(columns.prices)
+        waiting.amounts.extend(columns.amounts)
+        waiting.sides.extend(columns.sides)
+
+    def _digest(self) -> None:
+        """Compute with the trades that wait."""
+        if self._waiting.ids:
+            columns, self._waiting = self._waiting, Columns([], [], [], [], [])
+            self._compute(columns)
+
+    def _compute(self, columns: Columns) -> None:
         self.windows.take(columns)
         self._ticks.take(columns)
-        last = self._last
-        if last is not None and newest < last.time_us:
-            return
         ids, times, prices, amounts, sides = columns
-        row = len(times) - 1
+        newest = max(times)
+        row = times.index(newest)
         if times.count(newest) > 1:
             row = max(range(len(times)), key=lambda at: (times[at], ids[at]))
-        elif times[row] != newest:
-            row = times.index(newest)
-        if last is None or (newest, ids[row]) > last[:2]:
+        if self._last is None or (newest, ids[row]) > self._last[:2]:
             self._last = _Last(newest, ids[row], prices[row], amounts[row], sides[row])
 
     def close(self, opened: int, fold: Fold) -> None:
@@ -111,6 +141,7 @@ class RollingStats:
         Args:
             opened: The open minutes, Unix milliseconds.
         """
+        self._digest()
         last, now_us = self._last, self.now_us
         if last is None or now_us is None:
             return None
