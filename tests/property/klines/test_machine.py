@@ -103,7 +103,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(
         steps=st.lists(
-            st.tuples(st.integers(0, 40_000_000), st.integers(0, 5)), min_size=1, max_size=5
+            st.tuples(st.integers(0, 40_000_000), st.integers(0, 3)), min_size=1, max_size=12
         )
     )
     def trade(self, steps: list[tuple[int, int]]) -> None:
@@ -194,6 +194,26 @@ class Market(RuleBasedStateMachine):
         assert not before or identity(kline) != identity(before[-1])
         before.append(kline)
         self.published.append(kline)
+
+    @rule()
+    def keep_up(self) -> None:
+        """Do what a healthy service does all the time, so that faults find something done."""
+        self.read(len(self.stream))
+        self.publish(len(self.waiting))
+        self.saved_raw, self.saved_klines = len(self.stream), len(self.published)
+        self.correct()
+
+    @rule(is_loaded=st.booleans())
+    def keep_up_and_die(self, is_loaded: bool) -> None:
+        self.keep_up()
+        self.remember()
+        self.die(is_loaded)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def late_and_read(self, data: st.DataObject) -> None:
+        self.late(data, "rest")
+        self.read(len(self.stream))
 
     @rule()
     def remember(self) -> None:
@@ -306,9 +326,7 @@ class Market(RuleBasedStateMachine):
         for _ in range(ROUNDS_MAX):
             self.read(len(self.stream))
             self.waiting += self.aggregator.silence(3 * PERIOD_MS["1h"] * 1_000, self.position)
-            self.publish(len(self.waiting))
-            self.saved_raw, self.saved_klines = len(self.stream), len(self.published)
-            self.correct()
+            self.keep_up()
             if not self.aggregator.dirty and not self.waiting:
                 break
         assert not self.aggregator.dirty.windows
