@@ -207,13 +207,26 @@ class Aggregator:
 
     def silence(self, silence_us: int, sequence: int) -> list[Closing]:
         """Close by the reader's own clock: nothing was heard for ``silence_us``."""
-        if self.heard_value_us is None:
-            return []
         heard_value_us = self.heard_value_us
-        self.watermark.raise_to(heard_value_us + silence_us)
+        value_us = self.watermark.value_us
+        if heard_value_us is None or value_us is None:
+            return []
+        value_us = max(heard_value_us + silence_us, value_us)
+        if not self._has_ended(value_us):
+            return []
+        self.watermark.raise_to(value_us)
         closings = self._advance(sequence)
         self.heard_value_us = heard_value_us
         return closings
+
+    def _has_ended(self, value_us: int) -> bool:
+        """Return whether something open, of whatever length, ends by ``value_us``."""
+        ends_by = value_us // 1_000
+        return (
+            any(_closes(BASE_PERIOD, opened) <= ends_by for opened in self.windows)
+            or any(_closes(*key) <= ends_by for key in self.accumulators)
+            or any(_closes(BASE_PERIOD, opened) <= ends_by for opened in self.deferred)
+        )
 
     def _elapsed(self, feed: str, received_us: int, last_id: int | None) -> int | None:
         """Return the time a mark shows to have passed since the newest trade was brought."""

@@ -265,8 +265,6 @@ class KlineProcessor:
     def _close_silent(self) -> None:
         """Close windows of symbols nobody speaks of any more, by our own clock."""
         for aggregator in self.intake.aggregators.values():
-            if not aggregator.windows:
-                continue
             silence_us = self._clock.now_us - aggregator.heard_us
             if silence_us >= self._hold_us:
                 closings = aggregator.silence(silence_us, self._next_sequence - 1)

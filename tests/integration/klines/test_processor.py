@@ -298,6 +298,18 @@ async def test_a_silent_stream_is_closed_by_the_own_clock_and_incomplete(
         assert brief(found)[2] == (1, 2, "repair", True, 2)
 
 
+async def test_a_longer_window_is_closed_when_its_feed_falls_silent_between_minutes(
+    nats_server: NatsHandle,
+) -> None:
+    settings = KlinesSettings(periods=("1m", "5m"), lateness_s=1, hold_max_s=2, live_interval_ms=10)
+    async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):
+        await setting.begin()
+        for at in range(MINUTE + 2_000, 5 * MINUTE, 1_000):
+            await setting.feed.mark(at)
+        found = await wait_versions(setting.bus, 1, "5m")
+    assert brief(found) == [(0, 1, "close", False, 2)]
+
+
 async def test_what_cannot_be_used_becomes_a_dead_letter(nats_server: NatsHandle) -> None:
     async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
         subject = subjects.raw("binance", "BTCUSDT")

@@ -139,6 +139,23 @@ def test_silence_closes_without_proof() -> None:
     assert windows(course.silence(8 * SECOND)) == [(MINUTE, 1, "UNCONFIRMED")]
 
 
+def test_silence_closes_a_longer_window_whose_minutes_are_all_closed() -> None:
+    course = begun()
+    course.marks(2 * MINUTE, 2 * MINUTE + 3 * SECOND)
+    assert course.aggregator.windows == {}
+    course.silence(30 * SECOND)
+    assert windows(course.closed, "5m") == []
+    course.silence(4 * MINUTE)
+    assert windows(course.closed, "5m") == [(0, 2, "UNKNOWN")]
+
+
+def test_silence_moves_nothing_while_nothing_open_has_ended() -> None:
+    course = begun()
+    value_us = course.aggregator.watermark.value_us
+    course.silence(20 * SECOND)
+    assert course.aggregator.watermark.value_us == value_us
+
+
 def test_silence_before_the_first_trade_closes_nothing() -> None:
     assert Course().silence(HOUR) == []
 
