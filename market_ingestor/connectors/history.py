@@ -19,9 +19,10 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.connectors.gaps import FoundGap
 from market_ingestor.errors import DecodeError
+from market_ingestor.model.decimals import BadNumberError, checked
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.intervals import IdIntervals
-from market_ingestor.model.trade import TradeBatch
+from market_ingestor.model.trade import TRADE_ID_MAX, TextTrade, TradeBatch
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +70,13 @@ class StoredIds:
         self._sorted: list[int] | None = None
 
     def take(self, batch: TradeBatch[str]) -> None:
-        """Add a batch; in a refill's, ids between neighbours do not exist at the venue."""
+        """Add a batch; in a refill's, ids between neighbours do not exist at the venue.
+
+        A batch that readers refuse proves nothing: its ids, made up far ahead, would hide every
+        hole below them.
+        """
+        if not all(_is_sound(trade) for trade in batch.trades):
+            return
         ids = [int(trade.id) for trade in batch.trades]
         for trade in (batch.trades[0], batch.trades[-1]):
             self._edges[int(trade.id)] = trade.time_us
@@ -94,6 +101,18 @@ class StoredIds:
     def is_empty(self) -> bool:
         """Return whether nothing was found."""
         return not self._edges
+
+
+def _is_sound(trade: TextTrade) -> bool:
+    """Return whether a trade on the bus is one that readers accept."""
+    if not (trade.id.isascii() and trade.id.isdigit() and int(trade.id) <= TRADE_ID_MAX):
+        return False
+    try:
+        checked(trade.price)
+        checked(trade.amount)
+    except BadNumberError:
+        return False
+    return True
 
 
 async def read_back(bus: Bus, exchange: str, symbol: str) -> StoredIds:

@@ -166,6 +166,8 @@ class IngestRole:
             problems.append("JetStream refuses messages")
         if self._guard.is_full:
             problems.append("the raw stream is full")
+        if not self.fleets:
+            problems.append(f"no exchange is enabled for mode {self._settings.mode!r}")
         return Health(
             is_ready=self._is_started and self._bus.is_connected and not self._stopping.is_set(),
             problems=tuple(problems),

@@ -19,6 +19,7 @@ from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
 from market_ingestor.connectors import registry
+from market_ingestor.connectors.history import KnownIds, KnownTrade
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.errors import BusError, ConfigError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
@@ -131,6 +132,17 @@ async def migrate_patiently(dsn: str) -> None:
             return
 
 
+def known_ids(database: Database) -> KnownIds:
+    """Return how ingest learns what was saved, where the stream holds nothing any more."""
+    store = DatabaseReadStore(database)
+
+    async def newest(exchange: str, symbol: str) -> KnownTrade | None:
+        trade = await store.latest_trade(exchange, symbol)
+        return None if trade is None else KnownTrade(id=int(trade.id), time_us=trade.time_us)
+
+    return newest
+
+
 def require_known_venues(settings: Settings) -> None:
     """Raise ConfigError for an enabled exchange that no venue speaks for."""
     for name, exchange in settings.exchanges.items():
@@ -169,6 +181,7 @@ class Builder:
                     settings.exchanges,
                     settings.ingest,
                     shard=self._shard,
+                    known_ids=known_ids(await self._database(name, connections=1)),
                     grace_s=settings.run.shutdown_grace_s * INGEST_GRACE_SHARE,
                 )
             case "klines":

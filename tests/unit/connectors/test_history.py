@@ -1,6 +1,7 @@
 """What is read back from the stream tells which ids are there."""
 
 import msgspec
+import pytest
 
 from market_ingestor.connectors.history import OpenGaps, StoredIds
 from market_ingestor.model.event import EventType, MarketEvent
@@ -54,6 +55,25 @@ def test_times_are_known_near_every_hole() -> None:
     stored.take(batch("ws", None, 100, 101, 102))
     stored.take(batch("ws", "102", 110, 111))
     assert [stored.time_us(each) for each in (100, 102, 110, 105)] == [1000, 1020, 1100, 1020]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"price": "1e9999"},
+        {"amount": "NaN"},
+        {"price": "-1"},
+        {"id": "99999999999999999999"},
+        {"id": "x"},
+    ],
+)
+def test_a_batch_that_readers_refuse_hides_no_hole(poison: dict[str, str]) -> None:
+    stored = StoredIds()
+    stored.take(batch("ws", None, 100, 101))
+    far = batch("ws", None, 10**18)
+    bad = msgspec.structs.replace(far.trades[0], **poison)
+    stored.take(msgspec.structs.replace(far, trades=[bad]))
+    assert list(stored.intervals) == [(100, 101)]
 
 
 def gap_event(kind: EventType, after: int, before: int, symbol: str = "BTCUSDT") -> MarketEvent:
