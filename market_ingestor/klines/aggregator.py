@@ -81,16 +81,37 @@ class Accumulator:
     """The closed minutes of a longer open window.
 
     Attributes:
+        fold: What was absorbed, None when nothing was.
         is_loaded: Every minute before those folded here is in, or there was none.
         is_tainted: A minute of it is dirty or was corrected.
+        is_unsure: What it holds of a minute is not what was published of it.
+        lacking: Closed minutes left to the database, which are not in yet.
     """
 
-    __slots__ = ("fold", "is_loaded", "is_tainted")
+    __slots__ = ("fold", "is_loaded", "is_tainted", "is_unsure", "lacking")
 
     def __init__(self, *, is_loaded: bool) -> None:
         self.fold: Fold | None = None
         self.is_loaded = is_loaded
         self.is_tainted = False
+        self.is_unsure = False
+        self.lacking: set[int] = set()
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether every closed minute is in, as it was published."""
+        return self.is_loaded and not self.is_unsure and not self.lacking
+
+    def exchange(self, minute: int, old: Fold | None, new: Fold) -> None:
+        """Replace a minute by its next version, as far as the former one is in."""
+        self.is_tainted = True
+        if not self.is_loaded:
+            self.is_unsure = True  # whichever version gets loaded
+        elif minute in self.lacking or old is None or self.fold is None:
+            self.lacking.discard(minute)
+            self.absorb(new)
+        else:
+            self.fold.exchange_part(old, new)
 
     def absorb(self, fold: Fold) -> None:
         """Add a minute."""
@@ -344,6 +365,8 @@ class Aggregator:
             fold = Fold.flat(self.last_price)
         if window.is_doubtful or opened <= self.doubtful_through or self._has_lost(opened):
             self.soil(opened, window.last_sequence, "close", first_sequence=window.first_sequence)
+            for period in self.longer:
+                self._accumulator(period, opened).lacking.add(opened)
         elif fold is not None:
             self.last_price = fold.close
             closings.append(
@@ -366,11 +389,14 @@ class Aggregator:
         ended = [key for key in self.accumulators if _closes(*key) <= through]
         for period, opened in sorted(ended, key=lambda key: (PERIOD_MS[key[0]], key[1])):
             accumulator = self.accumulators.pop((period, opened))
-            if accumulator.fold is None or not accumulator.is_loaded:
+            is_waiting = accumulator.is_tainted and self.dirty.has_minutes(
+                opened, _closes(period, opened)
+            )
+            if is_waiting or not accumulator.is_whole:
                 self._mark_dirty(period, opened, sequence, "close")
-                continue
-            closing = self._closing(period, opened, accumulator.fold, sequence, sequence)
-            closings.append(closing._replace(is_tainted=accumulator.is_tainted))
+            elif accumulator.fold is not None:
+                closing = self._closing(period, opened, accumulator.fold, sequence, sequence)
+                closings.append(closing._replace(is_tainted=accumulator.is_tainted))
 
     def _accumulator(self, period: str, minute: int) -> Accumulator:
         opened = open_time(minute, period)
@@ -454,19 +480,23 @@ class Aggregator:
         """Carry a corrected minute over into the longer open windows that hold it."""
         for period in self.longer:
             accumulator = self.accumulators.get((period, open_time(minute, period)))
-            if accumulator is None or not accumulator.is_loaded:
-                continue
-            if old is None or accumulator.fold is None:
-                accumulator.absorb(new)
-            else:
-                accumulator.fold.exchange_part(old, new)
-            accumulator.is_tainted = True
+            if accumulator is not None:
+                accumulator.exchange(minute, old, new)
         if self.windows or self.changed:
             self.changed.update(opened for opened in self.windows if opened >= minute)
+
+    def doubt(self, minute: int) -> None:
+        """Note that longer open windows hold other content of a minute than was published."""
+        for period in self.longer:
+            accumulator = self.accumulators.get((period, open_time(minute, period)))
+            if accumulator is not None:
+                accumulator.is_unsure = True
 
     def settle(self, closing: Closing, *, is_wrong: bool) -> None:
         """Note the end of a first version's way; a wrong one becomes dirty."""
         self.outstanding.pop((closing.period, closing.open_time), None)
+        if is_wrong and closing.period == BASE_PERIOD:
+            self.doubt(closing.open_time)
         if is_wrong or closing.is_tainted:
             if closing.period == BASE_PERIOD:
                 self.soil(
@@ -591,6 +621,13 @@ class Aggregator:
             firsts.append(dirty)
         return min(firsts, default=None)
 
+    def resume(self, closed_through: int) -> None:
+        """Begin at this minute: what is longer and open may hold minutes from before it."""
+        self.closed_through = self.known_since = closed_through
+        for period in self.longer:
+            if open_time(closed_through, period) < closed_through:
+                self._accumulator(period, closed_through)
+
     def load_minutes(self, before: int, minutes: Iterable[tuple[int, Fold]]) -> None:
         """Give longer open windows their minutes from before this process began to fold.
 
@@ -616,6 +653,8 @@ class Aggregator:
                 continue
             if present is not None:
                 loaded.is_tainted = present.is_tainted
+                loaded.is_unsure = present.is_unsure
+                loaded.lacking = present.lacking
                 if present.fold is not None:
                     loaded.absorb(present.fold)
             self.accumulators[key] = loaded

@@ -224,6 +224,8 @@ class Corrections:
                 aggregator.correct(
                     minute, None if old is None else fold_of(old), fold_of(published)
                 )
+            else:
+                aggregator.doubt(minute)
             if aggregator.rules.fill_empty and (old is None or old.close != published.close):
                 self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
         # Also when another processor published it: it may not live to correct the longer ones.

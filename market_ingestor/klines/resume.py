@@ -167,9 +167,9 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
         lost_before: The stream's first sequence, when it no longer holds everything from the
             record's position on; the record's own sequences then mean nothing.
     """
-    aggregator.closed_through = record.closed_through
+    if record.closed_through is not None:
+        aggregator.resume(record.closed_through)
     aggregator.last_price = None if record.last_price is None else Decimal(record.last_price)
-    aggregator.known_since = record.closed_through or 0
     aggregator.has_lost = lost_before is not None
     watermark, completeness = aggregator.watermark, aggregator.completeness
     watermark.value_us = record.value_us

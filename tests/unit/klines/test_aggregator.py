@@ -249,14 +249,45 @@ def test_a_late_trade_is_not_folded_but_makes_its_minute_dirty() -> None:
     assert MINUTE + T0 not in course.aggregator.windows
 
 
-def test_a_late_trade_taints_the_longer_open_windows() -> None:
+def test_a_longer_window_with_a_dirty_minute_is_recomputed_not_published() -> None:
     course = begun()
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((4, MINUTE + 50_000), received=2 * MINUTE + 6_000)
     course.trades((5, FIVE + 5_000))
-    (long,) = [each for each in course.closed if each.period == "5m"]
-    assert long.is_tainted
-    assert ("5m", 0) in course.dirty
+    assert windows(course.closed, "5m") == []
+    assert course.dirty[("5m", 0)] == "close"
+
+
+def test_a_longer_window_that_lacks_a_minute_is_recomputed_not_published() -> None:
+    course = begun()
+    course.aggregator.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.trades((3, 2 * MINUTE + 5_000))
+    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)  # by another's version
+    course.trades((4, FIVE + 5_000))
+    assert windows(course.closed, "5m") == []
+    assert course.dirty[("5m", 0)] == "close"
+
+
+def test_a_minute_never_taken_in_is_added_by_its_correction_not_exchanged() -> None:
+    course = begun()
+    course.aggregator.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.trades((3, 2 * MINUTE + 5_000))
+    course.trades((4, 3 * MINUTE + 5_000))
+    old, new = Fold.of(columns((2, MINUTE))), Fold.of(columns((2, MINUTE), (9, MINUTE)))
+    course.aggregator.correct(T0 + MINUTE, old, new)
+    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
+    course.trades((5, FIVE + 5_000))
+    assert [each[:2] for each in windows(course.closed, "5m")] == [(0, 5)]
+
+
+def test_a_minute_another_published_differently_leaves_the_longer_window_to_the_database() -> None:
+    course = begun()
+    closing = course.trades((3, 2 * MINUTE + 5_000))[0]
+    course.aggregator.settle(closing, is_wrong=True)
+    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
+    course.trades((4, FIVE + 5_000))
+    assert windows(course.closed, "5m") == []
+    assert course.dirty == {("5m", 0): "close"}
 
 
 def test_a_copy_of_a_trade_of_a_closed_minute_costs_nothing() -> None:

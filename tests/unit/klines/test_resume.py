@@ -85,6 +85,32 @@ def test_a_first_version_under_way_counts_as_dirty() -> None:
     assert again(course).dirty == {("1m", 0): "close"}
 
 
+def test_a_longer_window_that_ends_before_it_is_loaded_is_recomputed() -> None:
+    course = Course()
+    course.trades((1, -MINUTE))
+    course.trades((2, SECOND))
+    course.marks(3 * SECOND, 70 * SECOND)
+    other = again(course)
+    before = other.aggregator.known_since
+    other.trades((3, 5 * MINUTE + 5 * SECOND))  # nothing in the window since the restart
+    assert windows(other.closed, "5m") == []
+    assert other.dirty == {("5m", 0): "close"}
+    other.aggregator.load_minutes(before, [(T0, course.closed[-1].fold)])
+    assert ("5m", T0) not in other.aggregator.accumulators
+
+
+def test_a_longer_window_without_trades_is_not_closed_by_a_restart() -> None:
+    course = Course()
+    course.trades((1, -MINUTE))
+    course.trades((2, -SECOND))
+    course.marks(3 * SECOND, 70 * SECOND)
+    other = again(course)
+    other.aggregator.load_minutes(other.aggregator.known_since, [])
+    other.trades((3, 5 * MINUTE + 5 * SECOND))
+    assert windows(other.closed, "5m") == []
+    assert other.dirty == {}
+
+
 def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
     course = busy()
     other = again(course, lost_before=50)
