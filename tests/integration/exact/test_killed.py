@@ -17,7 +17,7 @@ TRADES = 100_000
 SPAN_US = 3 * 3_600_000_000
 LATE = 0.003
 KILLS = 50
-DURING_START = 0.4  # share of kills that do not wait until the service is ready
+DURING_START = 0.5  # share of kills that do not wait until the service is ready
 LIFE_MAX_S = 0.6
 
 

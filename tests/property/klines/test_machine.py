@@ -354,4 +354,14 @@ def _content(fold: Fold) -> tuple[object, ...]:
 
 
 TestMarket = Market.TestCase
-TestMarket.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMarket.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
+)
+
+
+def test_a_longer_window_closes_though_nothing_follows_a_restart() -> None:
+    market = Market()
+    market.trade([(0, 1)])
+    market.mark(70_000_000)
+    market.keep_up_and_die(is_loaded=False)
+    market.teardown()
