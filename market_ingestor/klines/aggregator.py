@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from market_ingestor.klines.candle import kline_of
-from market_ingestor.klines.columns import Columns, is_run
+from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.completeness import Change, Completeness, Evidence
 from market_ingestor.klines.dirty import DirtyWindows, WindowKey
+from market_ingestor.klines.known import KnownIds
 from market_ingestor.klines.watermark import JUMP_US, Watermark
 from market_ingestor.klines.window import Fold, Window
-from market_ingestor.model.intervals import IdIntervals
 from market_ingestor.model.kline import Kline, Reason
 from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, PERIOD_MS, open_time
 from market_ingestor.model.trade import Source
@@ -30,7 +30,6 @@ MINUTE_US: Final = MINUTE_MS * 1_000
 # A trade further ahead is left to the database, or a wrong clock could fill the memory.
 OPEN_MAX: Final = 128
 DEFERRED_MAX: Final = 1_024
-SEEN_INTERVALS_MAX: Final = 64  # of ids read by this process; one when all is well
 UNCONFIRMED_MAX: Final = 256  # windows closed without a sign of life behind them
 FLAT_MS_MAX: Final = 7 * DAY_MS  # flat candles made at once after a silence
 
@@ -136,6 +135,7 @@ class Aggregator:
             sequence.
         outstanding: First versions on their way to the stream.
         unconfirmed: Windows closed without proof that their end was seen.
+        known: The ids read so far, where the venue's ids grow by one.
         changed: Open minutes with new trades since they were last taken from here.
         known_since: Minutes from here on were all folded by this process.
         doubtful_through: Minutes up to here may lack trades that were never read.
@@ -161,7 +161,7 @@ class Aggregator:
         self.outstanding: dict[WindowKey, Closing] = {}
         self.unconfirmed: dict[WindowKey, None] = {}
         self.changed: set[int] = set()
-        self.seen = IdIntervals(SEEN_INTERVALS_MAX)
+        self.known = KnownIds()
         self.known_since = 0
         self.doubtful_through = -1
         self.has_lost = has_lost
@@ -294,6 +294,8 @@ class Aggregator:
             return
         if self.closed_through is not None and opened < self.closed_through:
             self.soil(opened, sequence, "late")
+            if self.completeness.is_contiguous:
+                self.known.note(opened, min(fresh.ids), max(fresh.ids))
         elif opened in self.deferred:
             self.deferred[opened] = sequence
         else:
@@ -310,28 +312,57 @@ class Aggregator:
         return window
 
     def _unseen(self, opened: int, columns: Columns, sequence: int) -> Columns | None:
-        """Return the trades this process has not read before, as far as ids can tell.
-
-        A copy may carry another time than the trade: a window that got a copy of what belongs
-        elsewhere is doubtful.
-        """
+        """Return the trades that were not read before, as far as ids can tell."""
+        found = self.known.read(columns)
         if not self.completeness.is_contiguous:
             return columns
-        ids, seen = columns.ids, self.seen
-        if ids[0] - 1 == seen.highest and is_run(ids):  # nearly always
-            seen.add_range(ids[0], ids[-1])
-            return columns
-        if is_run(ids) and seen.missing(ids[0] - 1, ids[-1] + 1) == [(ids[0], ids[-1])]:
-            seen.add_range(ids[0], ids[-1])
-            return columns
-        fresh = [row for row, trade_id in enumerate(ids) if seen.add(trade_id)]
-        if len(fresh) == len(ids):
-            return columns
-        if self.closed_through is None or opened >= self.closed_through:
+        if found.copies:
+            self._place_copies(opened, found.copies, sequence)
+        fresh = columns if found.fresh is None else columns.pick(found.fresh)
+        if not found.is_vouched and self._is_open(opened):
             window = self._window(opened, sequence)
-            elsewhere = set(ids).difference(ids[row] for row in fresh)
-            window.is_doubtful |= any(each not in window.ids for each in elsewhere)
-        return columns.pick(fresh) if fresh else None
+            window.is_doubtful |= any(each not in window.ids for each in fresh.ids)
+        return fresh if fresh.ids else None
+
+    def _is_open(self, opened: int) -> bool:
+        is_behind = self.closed_through is not None and opened < self.closed_through
+        return not is_behind and opened not in self.deferred
+
+    def _place_copies(self, opened: int, ids: list[int], sequence: int) -> None:
+        """Doubt the minutes in which trades that came again are, or were, counted elsewhere.
+
+        The database keeps whichever copy it stored first, with the time of that copy. So both
+        minutes wait for what is stored once all copies are.
+        """
+        if self._is_open(opened):
+            window = self._window(opened, sequence)
+            elsewhere = [each for each in ids if each not in window.ids]
+        else:
+            elsewhere = [each for each in ids if self._holders(each) != [opened]]
+        if not elsewhere:
+            return
+        minutes = {opened}
+        for each in elsewhere:
+            # Beyond memory it is a neighbour: copies differ in how they round a time.
+            minutes.update(self._holders(each) or (opened - MINUTE_MS, opened + MINUTE_MS))
+        for minute in minutes:
+            self._doubt(minute, sequence)
+
+    def _holders(self, trade_id: int) -> list[int]:
+        """Return the minutes, open or closed, that may have counted an id."""
+        holding = [at for at, window in self.windows.items() if trade_id in window.ids]
+        return holding or self.known.holders(trade_id)
+
+    def _doubt(self, minute: int, sequence: int) -> None:
+        """Let what is stored up to ``sequence`` decide on a minute."""
+        window = self.windows.get(minute)
+        if window is not None:
+            window.is_doubtful = True
+            window.last_sequence = max(window.last_sequence, sequence)
+        elif minute in self.deferred:
+            self.deferred[minute] = sequence
+        elif self.is_closed(BASE_PERIOD, minute):
+            self.soil(minute, sequence, "recompute")
 
     # -- closing
 
@@ -360,6 +391,8 @@ class Aggregator:
     def _close_minute(self, opened: int, sequence: int, closings: list[Closing]) -> None:
         window = self.windows.pop(opened, None) or Window(opened, sequence)
         self.changed.discard(opened)
+        if self.completeness.is_contiguous and window.fold is not None:
+            self.known.note(opened, window.fold.first_id, window.fold.last_id)
         fold = window.fold
         if fold is None and self.rules.fill_empty and self.last_price is not None:
             fold = Fold.flat(self.last_price)

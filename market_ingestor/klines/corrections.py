@@ -156,20 +156,15 @@ class Corrections:
         now = asyncio.get_running_loop().time
         sequence = dirty.sequence
         known: list[Version | None] = []
+        rules = aggregator.rules
 
         async def compute(found: Version | None) -> Kline | None:
             known[:] = [found]
             fold = await self._fold(aggregator, key, sequence)
-            if fold is None:
-                if found is not None:
-                    self.vanished += 1
-                    _log.warning(
-                        "candle_without_trades",
-                        exchange=aggregator.exchange,
-                        symbol=aggregator.symbol,
-                        period=period,
-                        open_time=opened,
-                    )
+            if fold is None and found is not None:
+                fold = emptied(await self._content(found))
+                self._note_vanished(aggregator, period, opened)
+            if fold is None or (found is None and not fold.count and not rules.fill_empty):
                 return None
             return next_version(
                 aggregator,
@@ -195,12 +190,26 @@ class Corrections:
         finally:
             self._taken -= 1
         self.is_store_away = False
-        aggregator.dirty.settle(period, opened, sequence, now())
         if published is not None:
             self.corrected += 1
             self._published_at[aggregator.exchange, aggregator.symbol, *key] = now()
         if period == BASE_PERIOD:
-            await self._carry_over(aggregator, opened, published, known[0], sequence, dirty)
+            if published is not None:
+                before = await self._content(known[0])
+                self._carry_over(aggregator, published, before, known[0], sequence)
+            # Also when another processor published it: it may not live to correct the longer ones.
+            aggregator.soil_longer(opened, dirty.reason, sequence)
+        aggregator.dirty.settle(period, opened, sequence, now())  # last: a record may be written
+
+    def _note_vanished(self, aggregator: Aggregator, period: str, opened: int) -> None:
+        self.vanished += 1
+        _log.warning(
+            "candle_without_trades",
+            exchange=aggregator.exchange,
+            symbol=aggregator.symbol,
+            period=period,
+            open_time=opened,
+        )
 
     def _note_away(self, problem: Exception, now: float) -> None:
         self._away_until = now + AWAY_S
@@ -208,28 +217,23 @@ class Corrections:
             self.is_store_away = True
             _log.warning("corrections_wait", error=str(problem))
 
-    async def _carry_over(
+    def _carry_over(
         self,
         aggregator: Aggregator,
-        minute: int,
-        published: Kline | None,
+        published: Kline,
+        before: Kline | None,
         known: Version | None,
         sequence: int,
-        dirty: Dirty,
     ) -> None:
-        """Bring a minute that was looked at into the longer windows that hold it."""
-        if published is not None:
-            old = await self._content(known)
-            if known is None or old is not None:
-                aggregator.correct(
-                    minute, None if old is None else fold_of(old), fold_of(published)
-                )
-            else:
-                aggregator.doubt(minute)
-            if aggregator.rules.fill_empty and (old is None or old.close != published.close):
-                self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
-        # Also when another processor published it: it may not live to correct the longer ones.
-        aggregator.soil_longer(minute, dirty.reason, sequence)
+        """Bring a new version of a minute into what is open and follows from it."""
+        minute = published.open_time
+        if known is None or before is not None:
+            old = None if before is None else fold_of(before)
+            aggregator.correct(minute, old, fold_of(published))
+        else:
+            aggregator.doubt(minute)
+        if aggregator.rules.fill_empty and (before is None or before.close != published.close):
+            self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
 
     @staticmethod
     def _soil_flat(aggregator: Aggregator, minute: int, sequence: int) -> None:
@@ -310,6 +314,14 @@ class Corrections:
             aggregator.soil(minute, scan.sequence, "recompute", first_sequence=scan.first_sequence)
         if aggregator.dirty.rescan is scan:  # else it grew meanwhile and is searched again
             aggregator.dirty.scanned(until)
+
+
+def emptied(kline: Kline | None) -> Fold | None:
+    """Return what is left of a published candle without any trade: its opening price.
+
+    No candle can be taken back, but one of no trades adds nothing to any sum.
+    """
+    return None if kline is None else Fold.flat(fold_of(kline).open)
 
 
 def merged(klines: Iterable[Kline]) -> Fold | None:

@@ -33,7 +33,10 @@ class DirtyRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was known of one symbol; see `Aggregator`, `Watermark` and `Completeness`."""
+    """What was known of one symbol; see `Aggregator`, `Watermark`, `Completeness`, `KnownIds`.
+
+    Without ``seen`` nothing is known of the ids read up to ``last_id``.
+    """
 
     closed_through: int | None = None
     last_price: str | None = None
@@ -51,6 +54,9 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     forgotten_us: int = 0
     holes: list[Hole] = []
     lost: dict[int, int] = {}
+    seen: list[tuple[int, int]] | None = None
+    unvouched_to: int = -1
+    minutes: list[tuple[int, int, int]] = []
     feeds: list[tuple[str, int, int, bool]] = []
     unconfirmed: list[tuple[str, int]] = []
     deferred: dict[int, int] = {}
@@ -102,7 +108,8 @@ def decode(payload: bytes) -> ResumeRecord:
 def encode(record: ResumeRecord) -> bytes:
     """Return a record as JSON of at most `RECORD_BYTES_MAX` bytes.
 
-    Beyond that it forgets holes: spans before them can then no longer be proven.
+    Beyond that it forgets holes and ids: spans before them can then no longer be proven, and
+    minutes read again are left to the database.
     """
     payload = msgspec.json.encode(record)
     if len(payload) <= RECORD_BYTES_MAX:
@@ -112,6 +119,8 @@ def encode(record: ResumeRecord) -> bytes:
             each,
             holes=[],
             unconfirmed=[],
+            seen=None,
+            minutes=[],
             forgotten_us=max([each.forgotten_us, *(hole.to_us for hole in each.holes)]),
         )
         for name, each in record.symbols.items()
@@ -139,6 +148,9 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
         forgotten_us=completeness.forgotten_us,
         holes=list(completeness.holes),
         lost=dict(completeness.lost),
+        seen=aggregator.known.dump(each.ids for each in aggregator.windows.values()),
+        unvouched_to=aggregator.known.unvouched_to,
+        minutes=aggregator.known.dump_minutes(),
         feeds=completeness.feeds.dump(),
         unconfirmed=list(aggregator.unconfirmed),
         deferred=aggregator.deferred | aggregator.far_windows(),
@@ -171,8 +183,6 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
         aggregator.resume(record.closed_through)
     aggregator.last_price = None if record.last_price is None else Decimal(record.last_price)
     aggregator.has_lost = lost_before is not None
-    if record.closed_through is not None:
-        aggregator.expect_minutes(record.closed_through)
     watermark, completeness = aggregator.watermark, aggregator.completeness
     watermark.value_us = record.value_us
     watermark.newest_us = record.newest_us
@@ -190,6 +200,12 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
     completeness.holes = list(record.holes)
     completeness.lost = dict(record.lost)
     completeness.feeds.load(record.feeds)
+    is_forgotten = record.seen is None and record.last_id is not None
+    aggregator.known.load(
+        record.seen or [],
+        record.minutes,
+        record.last_id or 0 if is_forgotten else record.unvouched_to,
+    )
     aggregator.unconfirmed = dict.fromkeys(record.unconfirmed)
     aggregator.deferred = dict(record.deferred)
     aggregator.dirty.rescan = record.rescan

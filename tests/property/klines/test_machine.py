@@ -15,7 +15,7 @@ from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
 from market_ingestor.klines.candle import fold_of, identity
 from market_ingestor.klines.columns import Columns
-from market_ingestor.klines.corrections import merged
+from market_ingestor.klines.corrections import emptied, merged
 from market_ingestor.klines.dirty import Dirty, WindowKey
 from market_ingestor.klines.publication import next_version
 from market_ingestor.klines.resume import ResumeRecord
@@ -76,6 +76,7 @@ class Market(RuleBasedStateMachine):
         self.last_ids: dict[str, int] = {}
         self.published: list[Kline] = []
         self.versions: dict[WindowKey, list[Kline]] = {}
+        self.winners: dict[int, One] = {}
         self.saved_raw = 0
         self.saved_klines = 0
         self.record: bytes | None = None
@@ -93,6 +94,8 @@ class Market(RuleBasedStateMachine):
         if trades:
             self.numbers[feed] = self.numbers.get(feed, 0) + 1
             self.last_ids[feed] = trades[-1].id
+        for each in trades:
+            self.winners.setdefault(each.id, each)
         prev_id = before if source == "ws" else trades[0].id - 1
         self.stream.append(
             Sent(
@@ -127,6 +130,18 @@ class Market(RuleBasedStateMachine):
         each = data.draw(st.sampled_from(self.stream))
         if each.trades:
             self._send("third", "ws", each.trades)
+
+    @precondition(lambda self: self.has_ids and self.winners)
+    @rule(data=st.data(), shift_us=st.integers(-59_000_000, 59_000_000), is_first=st.booleans())
+    def misdate(self, data: st.DataObject, shift_us: int, is_first: bool) -> None:
+        """Send a copy with another time; a killed saver may store it before the original."""
+        ids = sorted(self.winners)
+        original = self.winners[data.draw(st.sampled_from(ids))]
+        copy = One(original.id, original.time_us + shift_us)
+        saved = {each.id for sent in self.stream[: self.saved_raw] for each in sent.trades}
+        if is_first and copy.id not in saved:
+            self.winners[copy.id] = copy
+        self._send("other", "rest", (copy,))
 
     @rule(elapsed_us=st.sampled_from((0, 1_000_000, 3_000_000, 70_000_000, 400_000_000)))
     def mark(self, elapsed_us: int) -> None:
@@ -276,7 +291,9 @@ class Market(RuleBasedStateMachine):
         sequence, known = dirty.sequence, self._newest(key)
         fold = self._stored_fold(key, sequence)
         wanted = None
-        if fold is not None:
+        if fold is None and known is not None:
+            fold = emptied(known)
+        if fold is not None and (fold.count or known is not None):
             wanted = next_version(
                 self.aggregator, period, opened, fold,
                 None if known is None else Version.of(known),
@@ -284,12 +301,12 @@ class Market(RuleBasedStateMachine):
             )  # fmt: skip
         if wanted is not None:
             self._put(wanted)
-        self.aggregator.dirty.settle(period, opened, sequence, 0.0)
         if period == BASE_PERIOD:
             if wanted is not None:
                 old = None if known is None else fold_of(known)
                 self.aggregator.correct(opened, old, fold_of(wanted))
             self.aggregator.soil_longer(opened, dirty.reason, sequence)
+        self.aggregator.dirty.settle(period, opened, sequence, 0.0)
 
     def _stored_fold(self, key: WindowKey, sequence: int) -> Fold | None:
         period, opened = key
@@ -301,7 +318,8 @@ class Market(RuleBasedStateMachine):
                 if kline.period == BASE_PERIOD and opened <= kline.open_time < ends
             }
             return merged(table[each] for each in sorted(table))
-        stored = {each for sent in self.stream[: self.saved_raw] for each in sent.trades}
+        saved = (each.id for sent in self.stream[: self.saved_raw] for each in sent.trades)
+        stored = {self.winners[each] for each in saved}
         inside = sorted(each for each in stored if opened <= each.time_us // 1_000 < ends)
         if not inside:
             return None
@@ -331,13 +349,14 @@ class Market(RuleBasedStateMachine):
                 break
         assert not self.aggregator.dirty.windows
         assert not self.aggregator.windows
-        trades = {each for sent in self.stream for each in sent.trades}
+        trades = set(self.winners.values())
         wanted = {
             (period, opened): _content(Fold.of(columns(sorted(inside))))
             for period in RULES.periods
             for opened, inside in _windows(trades, period).items()
         }
         newest = {key: _content(fold_of(found[-1])) for key, found in self.versions.items()}
+        newest = {key: content for key, content in newest.items() if content[_COUNT]}
         assert newest == wanted
 
 
@@ -352,6 +371,8 @@ def _windows(trades: set[One], period: str) -> dict[int, list[One]]:
 def _content(fold: Fold) -> tuple[object, ...]:
     return tuple(getattr(fold, name) for name in Fold.__slots__)
 
+
+_COUNT = Fold.__slots__.index("count")
 
 TestMarket = Market.TestCase
 TestMarket.settings = settings(

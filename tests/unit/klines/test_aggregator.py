@@ -306,6 +306,32 @@ def test_a_copy_with_another_time_is_not_counted_in_another_minute() -> None:
     assert course.dirty[("1m", 2 * MINUTE)] == "close"  # what is stored decides
 
 
+def test_the_minute_that_counted_the_original_of_a_copy_waits_for_what_is_stored() -> None:
+    course = begun()
+    course.trades((3, 2 * MINUTE + 5_000))
+    course.trades((2, 2 * MINUTE), feed="r", source="rest", prev=1, received=2 * MINUTE + 6_000)
+    assert course.dirty == {("1m", MINUTE): "recompute"}
+    assert course.aggregator.dirty.windows["1m", T0 + MINUTE].sequence == course.sequence
+
+
+def test_the_open_minute_that_counted_the_original_of_a_late_copy_waits_too() -> None:
+    course = begun()
+    course.trades((3, 2 * MINUTE + 5_000))
+    course.trades((3, 2 * MINUTE - 1), feed="r", source="rest", prev=2, received=2 * MINUTE + 6_000)
+    window = course.aggregator.windows[T0 + 2 * MINUTE]
+    assert (window.is_doubtful, window.last_sequence) == (True, course.sequence)
+    assert course.dirty == {("1m", MINUTE): "recompute"}
+
+
+def test_a_copy_whose_original_is_not_remembered_doubts_the_neighbours() -> None:
+    course = begun()
+    course.trades((3, 2 * MINUTE + 5_000))
+    course.aggregator.known.minutes.clear()
+    course.trades((2, 2 * MINUTE), feed="r", source="rest", prev=1, received=2 * MINUTE + 6_000)
+    assert course.dirty == {("1m", MINUTE): "recompute"}
+    assert course.aggregator.windows[T0 + 2 * MINUTE].is_doubtful
+
+
 def test_a_trade_for_a_minute_that_had_none_makes_it_dirty() -> None:
     course = begun()
     course.trades((9, 5 * MINUTE), prev=2)

@@ -66,13 +66,43 @@ def test_a_resumed_symbol_closes_what_the_first_one_would_have() -> None:
     assert windows(other.closed) == windows(course.closed) == [(MINUTE, 2, "PROVEN")]
 
 
-def test_a_trade_read_again_for_a_closed_minute_is_checked_against_what_is_stored() -> None:
+def test_a_trade_read_again_for_a_closed_minute_costs_nothing() -> None:
     course = Course()
     course.trades((1, 30 * SECOND))
     course.trades((2, MINUTE + 5 * SECOND))
+    course.trades((3, 2 * MINUTE + 5 * SECOND))
     other = again(course)
-    other.trades((1, 30 * SECOND))
-    assert other.dirty == {("1m", 0): "late"}
+    other.trades((2, MINUTE + 5 * SECOND))
+    assert other.dirty == {}
+
+
+def test_a_copy_in_another_minute_is_known_after_a_restart() -> None:
+    course = Course()
+    course.trades((1, -MINUTE))
+    course.trades((2, 59 * SECOND + 999))
+    course.trades((3, MINUTE + 5 * SECOND))
+    other = again(course)
+    other.trades((3, MINUTE + 5 * SECOND))  # read again: its minute is open
+    other.trades((2, MINUTE), feed="r", source="rest", received=MINUTE + 8 * SECOND)
+    other.trades((4, 3 * MINUTE))
+    assert windows(other.closed) == []
+    assert other.dirty == {("1m", 0): "recompute", ("1m", MINUTE): "close"}
+
+
+def test_a_record_that_forgot_ids_leaves_minutes_read_again_to_the_database() -> None:
+    course = Course()
+    course.trades((1, -MINUTE))
+    course.trades((2, SECOND))
+    course.trades((3, 2 * SECOND))
+    known = resume.dump(course.aggregator)
+    assert known.seen == [(1, 1)]
+    other = Course()
+    resume.load(other.aggregator, msgspec.structs.replace(known, seen=None, minutes=[]))
+    other.trades((2, SECOND), (3, 2 * SECOND), prev=1)
+    other.trades((4, MINUTE + SECOND))
+    other.trades((5, 2 * MINUTE + 5 * SECOND))
+    assert windows(other.closed) == [(MINUTE, 1, "PROVEN")]
+    assert other.dirty == {("1m", 0): "close"}
 
 
 def test_a_first_version_under_way_counts_as_dirty() -> None:
@@ -150,6 +180,7 @@ def test_a_record_too_large_forgets_holes_and_proves_less() -> None:
     read = resume.decode(payload).symbols["binance.S0"]
     assert read.holes == []
     assert read.forgotten_us == 511
+    assert read.seen is None
 
 
 def test_keys_name_their_slot() -> None:
