@@ -11,6 +11,7 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.watermark import JUMP_US
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.partition import slot
 
@@ -31,6 +32,16 @@ class _Target(NamedTuple):
 
 
 _FOREIGN: Final = _Target("", None, -1)
+
+
+def _believed(received_us: int, stored_us: int | None) -> int:
+    """Return a receive time as far as the time it was stored at allows.
+
+    Nothing is stored before it was received. Were one such time believed, it would move the
+    watermark, which never goes back, and every later trade would be late.
+    """
+    is_wrong = stored_us is not None and received_us > stored_us + JUMP_US
+    return stored_us if is_wrong and stored_us is not None else received_us
 
 
 class Intake:
@@ -71,8 +82,14 @@ class Intake:
             self.aggregators[exchange, symbol] = found
         return found
 
-    def take(self, subject: str, payload: bytes, sequence: int) -> list[Update]:
+    def take(
+        self, subject: str, payload: bytes, sequence: int, stored_us: int | None = None
+    ) -> list[Update]:
         """Take in one message; return what it changed, nothing for a message of others.
+
+        Args:
+            stored_us: When the server stored it, UTC microseconds. A receive time more than
+                `JUMP_US` ahead of that comes from a wrong clock and is replaced by it.
 
         Raises:
             DecodeError: It is not what its subject promises.
@@ -81,10 +98,10 @@ class Intake:
         if target is _FOREIGN:
             return []
         if target.symbol is None:
-            return self._mark(target, subject, payload, sequence)
+            return self._mark(target, subject, payload, sequence, stored_us)
         if sequence < self.positions.get(target.slot, 0):
             return []
-        return [self._batch(target.exchange, target.symbol, subject, payload, sequence)]
+        return [self._batch(target, subject, payload, sequence, stored_us)]
 
     def lose(self, exchange: str, symbol: str, trade_id: int, time_us: int, sequence: int) -> None:
         """Leave a trade out that the database refused, also when it was not read yet."""
@@ -104,10 +121,10 @@ class Intake:
         return target
 
     def _batch(
-        self, exchange: str, symbol: str, subject: str, payload: bytes, sequence: int
+        self, target: _Target, subject: str, payload: bytes, sequence: int, stored_us: int | None
     ) -> Update:
         batch = codec.text_batch(subject, payload)
-        if batch.exchange != exchange or batch.symbol != symbol:
+        if (batch.exchange, batch.symbol) != (target.exchange, target.symbol):
             raise DecodeError(subject, "a batch of another symbol")
         if not 0 <= batch.received_us < trade_columns.TIME_US_MAX:
             raise DecodeError(subject, "a receive time is out of bounds")
@@ -116,11 +133,14 @@ class Intake:
             prev_id = None if batch.prev_id is None else int(batch.prev_id)
         except ValueError as problem:
             raise DecodeError(subject, "prev_id is no number") from problem
-        facts = BatchFacts(batch.feed, batch.n, batch.source, batch.received_us, prev_id)
-        aggregator = self.aggregator(exchange, symbol)
+        received_us = _believed(batch.received_us, stored_us)
+        facts = BatchFacts(batch.feed, batch.n, batch.source, received_us, prev_id)
+        aggregator = self.aggregator(batch.exchange, batch.symbol)
         return Update(aggregator, aggregator.batch(facts, columns, sequence))
 
-    def _mark(self, target: _Target, subject: str, payload: bytes, sequence: int) -> list[Update]:
+    def _mark(
+        self, target: _Target, subject: str, payload: bytes, sequence: int, stored_us: int | None
+    ) -> list[Update]:
         mark = codec.mark(subject, payload)
         if mark.exchange != target.exchange:
             raise DecodeError(subject, "a mark of another exchange")
@@ -131,6 +151,7 @@ class Intake:
         named = [each.id for each in mark.symbols.values() if each.id is not None]
         if named:
             trade_columns.trade_ids(subject, named)
+        received_us = _believed(mark.received_us, stored_us)
         updates: list[Update] = []
         for symbol, position in mark.symbols.items():
             known = self.aggregators.get((target.exchange, symbol))
@@ -141,7 +162,7 @@ class Intake:
                 known = self.aggregator(target.exchange, symbol)
             closings = known.mark(
                 mark.feed,
-                mark.received_us,
+                received_us,
                 n=position.n,
                 last_id=None if position.id is None else int(position.id),
                 is_end=mark.end,

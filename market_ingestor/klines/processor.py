@@ -241,7 +241,7 @@ class KlineProcessor:
 
     def _apply(self, message: Delivery) -> None:
         for aggregator, closings in self.intake.take(
-            message.subject, message.payload, message.sequence
+            message.subject, message.payload, message.sequence, message.stored_us
         ):
             aggregator.heard_us = self._clock.now_us
             self._after(aggregator, closings)

@@ -52,6 +52,26 @@ def test_a_batch_reaches_its_symbol() -> None:
     assert T0 in aggregator.windows
 
 
+def test_a_mark_from_a_wrong_clock_counts_from_when_it_was_stored() -> None:
+    taken = intake()
+    stored_us = (T0 + 5_000) * 1_000
+    taken.take(SUBJECT, batch(), 1, T0 * 1_000)
+    tomorrow = mark(received_us=(T0 + 24 * 60 * MINUTE) * 1_000)
+    ((aggregator, closings),) = taken.take(subjects.mark("okx"), tomorrow, 2, stored_us)
+    assert closings == []
+    assert aggregator.watermark.value_us == stored_us - aggregator.rules.lateness_us
+
+
+def test_a_batch_from_a_wrong_clock_explains_no_jump() -> None:
+    taken = intake()
+    taken.take(SUBJECT, batch(), 1, T0 * 1_000)
+    later_us = (T0 + 24 * 60 * MINUTE) * 1_000
+    trade = Trade[str](id="6", price="1", amount="1", side=None, time_us=later_us)
+    wrong = batch(received_us=later_us, trades=[trade], n=2)
+    ((aggregator, _),) = taken.take(SUBJECT, wrong, 2, (T0 + 1_000) * 1_000)
+    assert aggregator.watermark.newest_us == T0 * 1_000
+
+
 def test_a_mark_reaches_every_symbol_it_names() -> None:
     taken = intake()
     taken.take(SUBJECT, batch(), 1)
