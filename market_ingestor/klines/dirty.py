@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from market_ingestor.model.kline import Reason
-from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS
+from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
 
 DIRTY_MAX: Final = 2_048  # per symbol; more than a day of minutes
 
@@ -96,14 +96,14 @@ class DirtyWindows:
             )
 
     def _melt(self) -> None:
-        minutes = [key for key, dirty in self.windows.items() if not dirty.is_taken]
-        minutes = [key for key in minutes if key[0] == BASE_PERIOD] or minutes
-        if not minutes:
+        waiting = [key for key, dirty in self.windows.items() if not dirty.is_taken]
+        waiting = [key for key in waiting if key[0] == BASE_PERIOD] or waiting
+        if not waiting:
             return
-        key = min(minutes, key=lambda each: each[1])
+        key = period, opened = min(waiting, key=lambda each: each[1])
         dirty = self.windows.pop(key)
         self.overflows += 1
-        self.add_range(key[1], key[1] + MINUTE_MS, dirty.first_sequence, dirty.sequence)
+        self.add_range(opened, opened + PERIOD_MS[period], dirty.first_sequence, dirty.sequence)
 
     def settle(self, period: str, open_time: int, sequence: int, due_at: float) -> None:
         """Note the end of a correction made with everything up to ``sequence``.

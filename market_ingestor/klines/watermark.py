@@ -8,6 +8,7 @@ It never goes back.
 from collections.abc import Sequence
 from typing import Final
 
+ANCHORS_MAX: Final = 16  # as many feeds as are remembered otherwise
 JUMP_US: Final = 3_600_000_000  # one wrong timestamp must not close every window of the day
 
 
@@ -54,10 +55,16 @@ class Watermark:
             self._advance(feed, received_us, newest, ids[times.index(newest)])
             return
         elif newest == self.newest_us:
-            self.anchors.setdefault(feed, received_us)
+            self._anchor(feed, received_us)
         anchor = self.anchors.get(feed)
         if anchor is not None:
             self.elapse(received_us - anchor)
+
+    def _anchor(self, feed: str, received_us: int) -> None:
+        """Note a further feed that brought the newest trade; the oldest makes room."""
+        self.anchors.setdefault(feed, received_us)
+        if len(self.anchors) > ANCHORS_MAX:
+            del self.anchors[min(self.anchors, key=self.anchors.__getitem__)]
 
     def _is_far_ahead(self, time_us: int, received_us: int) -> bool:
         if self.newest_us is None or time_us <= self.newest_us + JUMP_US:
@@ -77,7 +84,7 @@ class Watermark:
         elif self.newest_us is None or time_us > self.newest_us:
             self._advance(feed, received_us, time_us, trade_id)
         elif time_us == self.newest_us:
-            self.anchors.setdefault(feed, received_us)
+            self._anchor(feed, received_us)
 
     def _advance(self, feed: str, received_us: int, time_us: int, trade_id: int) -> None:
         self.newest_us = time_us

@@ -54,6 +54,13 @@ def test_beyond_the_limit_the_oldest_minutes_melt_into_a_range() -> None:
     assert dirty.first_sequence() == 1
 
 
+def test_a_longer_window_melts_into_all_of_its_minutes() -> None:
+    dirty = DirtyWindows()
+    for number in range(DIRTY_MAX + 1):
+        add(dirty, number * 5 * MINUTE, number + 1, "5m")
+    assert dirty.rescan == Rescan(0, 5 * MINUTE, 1, 1)
+
+
 def test_a_range_shrinks_as_it_is_searched() -> None:
     dirty = DirtyWindows()
     dirty.add_range(0, 10 * MINUTE, 4, 8)

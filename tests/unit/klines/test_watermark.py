@@ -1,6 +1,6 @@
 """Rules of `klines.watermark`."""
 
-from market_ingestor.klines.watermark import JUMP_US, Watermark
+from market_ingestor.klines.watermark import ANCHORS_MAX, JUMP_US, Watermark
 
 S = 1_000_000
 HOUR = 3_600 * S
@@ -108,3 +108,11 @@ def test_a_jump_of_up_to_an_hour_needs_no_explanation() -> None:
     watermark = made()
     watermark.trades("a", START, [START + JUMP_US], [2])
     assert watermark.newest_us == START + JUMP_US
+
+
+def test_feeds_that_brought_the_newest_trade_are_bounded() -> None:
+    watermark = made()
+    for number in range(ANCHORS_MAX + 5):
+        watermark.trades(f"f{number}", START + number, [START], [1])
+    assert len(watermark.anchors) == ANCHORS_MAX
+    assert "a" not in watermark.anchors
