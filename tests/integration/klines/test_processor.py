@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -13,11 +14,13 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
+from market_ingestor.klines.dirty import DirtyWindows
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.klines.resume import decode, key_of
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.partition import slot
+from market_ingestor.model.trade import Trade
 from tests.integration.klines.harness import (
     LIMITS,
     MINUTE,
@@ -459,6 +462,59 @@ async def test_a_trade_the_database_refuses_is_taken_out_again(nats_server: Nats
         assert brief(found)[2] == (1, 2, "gap", False, 1)
         assert found[2].high == "11"
         await setting.settled(processor)
+
+
+async def test_a_copy_stored_before_its_original_moves_the_trade(nats_server: NatsHandle) -> None:
+    """What a killed saver left behind: the table has the copy, with the time of the copy."""
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        copy = Trade(
+            id="3",
+            price=Decimal(100),
+            amount=Decimal(1),
+            side="buy",
+            time_us=(T0 + 3 * MINUTE) * 1_000,
+        )
+        setting.store.rows["binance", "BTCUSDT"] = {"3": copy}
+        await setting.begin()
+        await setting.feed.trades((3, 3 * MINUTE - 1))
+        await setting.feed.trades((4, 3 * MINUTE + 5_000))
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (2, 1, "close", True, 1)
+        refill = Feed(setting.publisher, "r1", source="rest")
+        await refill.trades((3, 3 * MINUTE), prev_id="2")
+        await setting.feed.trades((5, 5 * MINUTE + 5_000))
+        await setting.settled(processor)
+        await wait_versions(setting.bus, 1, "5m")
+        await setting.settled(processor)
+    newest = setting.store.candles["binance", "BTCUSDT", "1m"]
+    assert [newest[T0 + each * MINUTE].trade_count for each in range(4)] == [1, 1, 0, 2]
+    assert newest[T0 + 2 * MINUTE].revision == 2
+    assert newest[T0 + 2 * MINUTE].volume == "0"
+    assert setting.store.candles["binance", "BTCUSDT", "5m"][T0].trade_count == 4
+
+
+async def test_longer_windows_are_marked_before_their_minute_is_settled(
+    nats_server: NatsHandle,
+) -> None:
+    """A resume record is written at any moment, and knows only what is marked."""
+    settled: list[tuple[str, bool]] = []
+
+    class Watched(DirtyWindows):
+        def settle(self, period: str, open_time: int, sequence: int, due_at: float) -> None:
+            settled.append((period, ("5m", T0) in self.windows))
+            super().settle(period, open_time, sequence, due_at)
+
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        await setting.feed.trades((4, 5 * MINUTE + 5_000), prev_id="2")
+        await wait_versions(setting.bus, 1, "5m")
+        await setting.settled(processor)
+        (aggregator,) = processor.intake.aggregators.values()
+        aggregator.dirty = Watched()
+        refill = Feed(setting.publisher, "r1", source="rest")
+        await refill.trades((3, MINUTE + 9_000), prev_id="2")
+        await wait_versions(setting.bus, 2, "5m")
+    assert settled[0] == ("1m", True)
 
 
 async def test_long_windows_are_whole_after_a_restart(nats_server: NatsHandle) -> None:
