@@ -270,6 +270,7 @@ class Aggregator:
         newest = max(columns.times) // MINUTE_US * MINUTE_MS
         if self.closed_through is not None:
             self.dirty.add_range(self.closed_through, newest, sequence, sequence)
+        self.known.forget_to(min(columns.ids) - 1)
         self.doubtful_through = newest
         self.known_since = newest + MINUTE_MS
         self.has_lost = False

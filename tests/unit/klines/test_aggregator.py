@@ -385,6 +385,16 @@ def test_nothing_is_trusted_that_may_have_begun_before_what_can_be_read() -> Non
     assert course.dirty == {("1m", 0): "close", ("5m", 0): "close"}
 
 
+def test_an_id_from_before_what_can_be_read_may_have_been_counted_in_another_minute() -> None:
+    course = Course(has_lost=True)
+    course.trades((5, SECOND))
+    course.trades((6, MINUTE + 5_000))
+    course.trades((4, MINUTE), feed="r", source="rest", prev=3, received=MINUTE + 6_000)
+    course.trades((7, 2 * MINUTE + 5_000))
+    assert windows(course.closed) == []
+    assert course.dirty == {("1m", 0): "close", ("1m", MINUTE): "close"}
+
+
 # -- flat candles
 
 
