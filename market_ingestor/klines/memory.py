@@ -133,7 +133,7 @@ class ResumeMemory:
         with_empty = all_slots or self._rounds % ALL_EVERY == 0
         self._rounds += 1
         records = {
-            number: self._record(members, next_sequence)
+            number: self._record(members, max(next_sequence, self._intake.positions.get(number, 0)))
             for number, members in by_slot.items()
             if members or with_empty
         }
@@ -150,11 +150,10 @@ class ResumeMemory:
         return True
 
     def _record(self, members: list[Aggregator], next_sequence: int) -> ResumeRecord:
-        firsts = [each.first_sequence() for each in members]
         return ResumeRecord(
             stream=subjects.RAW_STREAM,
             created=self._created,
-            position=min((each for each in firsts if each is not None), default=next_sequence),
+            position=resume.position(members, next_sequence),
             written_us=0,
             symbols={f"{each.exchange}.{each.symbol}": resume.dump(each) for each in members},
         )

@@ -5,6 +5,7 @@ start. It is written only for what is durable: a window whose first version is n
 counts as dirty.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -126,6 +127,19 @@ def encode(record: ResumeRecord) -> bytes:
         for name, each in record.symbols.items()
     }
     return msgspec.json.encode(msgspec.structs.replace(record, symbols=symbols))
+
+
+def position(aggregators: Iterable[Aggregator], next_sequence: int) -> int:
+    """Return where a replay must begin for these symbols.
+
+    Never beyond what was read: while a replay has not caught up, windows may wait for messages
+    that come only later, and those between open further ones.
+
+    Args:
+        next_sequence: Everything before it was read and folded.
+    """
+    firsts = (each.first_sequence() for each in aggregators)
+    return min([next_sequence, *(each for each in firsts if each is not None)])
 
 
 def dump(aggregator: Aggregator) -> SymbolRecord:

@@ -232,10 +232,9 @@ class Market(RuleBasedStateMachine):
 
     @rule()
     def remember(self) -> None:
-        first = self.aggregator.first_sequence()
         record = ResumeRecord(
             stream="MARKET_RAW", created="once", written_us=0,
-            position=self.position + 1 if first is None else first,
+            position=resume.position([self.aggregator], self.position + 1),
             symbols={".".join(SYMBOL): resume.dump(self.aggregator)},
         )  # fmt: skip
         self.record = resume.encode(record)

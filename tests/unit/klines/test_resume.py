@@ -141,6 +141,17 @@ def test_a_longer_window_without_trades_is_not_closed_by_a_restart() -> None:
     assert other.dirty == {}
 
 
+def test_a_record_written_before_the_replay_caught_up_begins_where_it_is() -> None:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.trades((2, MINUTE + 5 * SECOND))
+    course.trades((9, SECOND), prev=8)  # late: waits for sequence 3
+    other = again(course)
+    assert resume.position([course.aggregator], 4) == 2
+    assert other.aggregator.first_sequence() == 3
+    assert resume.position([other.aggregator], 2) == 2
+
+
 def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
     course = busy()
     other = again(course, lost_before=50)
