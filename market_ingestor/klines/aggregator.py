@@ -314,9 +314,10 @@ class Aggregator:
 
     def _unseen(self, opened: int, columns: Columns, sequence: int) -> Columns | None:
         """Return the trades that were not read before, as far as ids can tell."""
-        found = self.known.read(columns)
         if not self.completeness.is_contiguous:
+            self.known.read_unproven(columns)
             return columns
+        found = self.known.read(columns)
         if found.copies:
             self._place_copies(opened, found.copies, sequence)
         fresh = columns if found.fresh is None else columns.pick(found.fresh)

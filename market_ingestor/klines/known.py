@@ -68,6 +68,13 @@ class KnownIds:
             return Sorted(None, [], is_vouched)
         return Sorted(fresh, sorted(set(ids).difference(ids[row] for row in fresh)), is_vouched)
 
+    def read_unproven(self, columns: Columns) -> None:
+        """Take in ids that may be made up: once too many have gaps, they are not kept."""
+        if self._seen.forgotten:
+            self.forget_to(max(columns.ids))
+        else:
+            self.read(columns)
+
     def _bound(self) -> None:
         if self._seen.forgotten and self._seen.lowest is not None:
             self.forget_to(self._seen.lowest - 1)

@@ -62,3 +62,12 @@ def test_a_late_trade_widens_its_minute() -> None:
     known.note(0, 9, 9)
     known.note(0, 6, 6)
     assert known.minutes == {0: (5, 9)}
+
+
+def test_made_up_ids_are_not_kept() -> None:
+    known = KnownIds()
+    for number in range(INTERVALS_MAX + 5):
+        known.read_unproven(columns((number * 10, 0)))
+    highest = (INTERVALS_MAX + 4) * 10
+    assert known.unvouched_to == highest
+    assert read(known, highest) == (None, [], False)
