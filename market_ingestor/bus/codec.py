@@ -5,7 +5,7 @@ counts it, sends it to the dead letters and goes on.
 """
 
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -34,11 +34,6 @@ _DecodedT = TypeVar(
 def encode(message: TradeBatch[str] | Mark | Kline | MarketEvent | Stats) -> bytes:
     """Return the JSON of a message, without blanks, keys in the contract's order."""
     return _encoder.encode(message)
-
-
-def encode_any(value: Any) -> bytes:
-    """Return the JSON of anything msgspec can encode; for answers and client messages."""
-    return _encoder.encode(value)
 
 
 def _decode(decoder: "msgspec.json.Decoder[_DecodedT]", subject: str, payload: bytes) -> _DecodedT:

@@ -372,8 +372,3 @@ class Bucket:
             return await self._store.keys()
         except NoKeysError:
             return []
-
-
-async def read_key(bucket: Bucket, key: str) -> bytes | None:
-    """Return the value of a key, None when it has none."""
-    return await bucket.get(key)

@@ -663,15 +663,6 @@ class Aggregator:
             if open_time(closed_through, period) < closed_through:
                 self._accumulator(period, closed_through)
 
-    def expect_minutes(self, before: int) -> None:
-        """Open the longer windows that began before ``before`` and reach beyond it.
-
-        No trade may follow in them: they must close all the same, loaded by then or not.
-        """
-        for period in self.longer:
-            if open_time(before, period) < before:
-                self._accumulator(period, before)
-
     def load_minutes(self, before: int, minutes: Iterable[tuple[int, Fold]]) -> None:
         """Give longer open windows their minutes from before this process began to fold.
 

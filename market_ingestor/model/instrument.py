@@ -71,10 +71,6 @@ class InstrumentTable:
     def __iter__(self) -> Iterator[Instrument]:
         return iter(self._by_symbol.values())
 
-    def by_venue_symbol(self, venue_symbol: str) -> Instrument | None:
-        """Return the instrument a frame of the venue names, None when it is not listed."""
-        return self._by_venue.get(venue_symbol)
-
     def resolve(self, spelling: str) -> Instrument | None:
         """Return the instrument a person means by ``BTCUSDT``, ``btc-usdt`` or ``BTC/USDT``."""
         found = self._by_venue.get(spelling) or self._by_symbol.get(spelling)
