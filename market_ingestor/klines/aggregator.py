@@ -1,143 +1,43 @@
 """The candles of one symbol: what is open, what just closed, what must be corrected. Pure.
 
-Owns the rules of design section 3. (a) An open minute folds its trades, each id once; longer
+Owns the order of the rules. (a) An open minute folds its trades, each id once; longer
 open windows are the merge of their closed minutes and the open ones. (b) What closes is returned
 to be published. (c) A trade for a closed window is not folded at all: it makes the window dirty.
 Knows no clock, no bus and no database.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import msgspec
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from market_ingestor.klines.candle import kline_of
+from market_ingestor.klines.closed import MINUTE_US, ClosedWindows
 from market_ingestor.klines.columns import Columns
-from market_ingestor.klines.completeness import Change, Completeness, Evidence
-from market_ingestor.klines.dirty import DirtyWindows, WindowKey
+from market_ingestor.klines.completeness import Completeness, Evidence
+from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.klines.known import KnownIds
-from market_ingestor.klines.watermark import JUMP_US, Watermark
-from market_ingestor.klines.window import Fold, Window
-from market_ingestor.model.kline import Kline, Reason
-from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, PERIOD_MS, open_time
-from market_ingestor.model.trade import Source
+from market_ingestor.klines.longer import LongerWindows
+from market_ingestor.klines.open_minutes import OPEN_MAX, OpenMinutes
+from market_ingestor.klines.watermark import Watermark
+from market_ingestor.klines.window import Fold
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, closes, open_time
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-MINUTE_US: Final = MINUTE_MS * 1_000
-# Minutes ahead of the watermark that are folded: two hours, twice what one trade alone may jump.
-# A trade further ahead is left to the database, or a wrong clock could fill the memory.
-OPEN_MAX: Final = 128
-DEFERRED_MAX: Final = 1_024
-UNCONFIRMED_MAX: Final = 256  # windows closed without a sign of life behind them
+    from market_ingestor.klines.dirty import WindowKey
+
 FLAT_MS_MAX: Final = 7 * DAY_MS  # flat candles made at once after a silence
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What is configured: periods including 1m, and times in microseconds."""
-
-    periods: tuple[str, ...]
-    lateness_us: int
-    hold_us: int
-    fill_empty: bool = False
-
-    @property
-    def longer(self) -> tuple[str, ...]:
-        """Return the periods that are merged from minutes."""
-        return tuple(period for period in self.periods if period != BASE_PERIOD)
-
-
-class BatchFacts(NamedTuple):
-    """What a batch says besides its trades; ``prev_id`` as a number."""
-
-    feed: str
-    n: int
-    source: Source
-    received_us: int
-    prev_id: int | None
-
-
-class Closing(NamedTuple):
-    """A window that closed, to be published as its first version.
-
-    Attributes:
-        evidence: What could be said of its span when it closed.
-        first_sequence: Where a replay must begin to fold it again; ``last_sequence`` its newest.
-        is_tainted: One of its minutes awaits a correction, so this candle will need one too.
-    """
-
-    period: str
-    open_time: int
-    fold: Fold
-    evidence: Evidence
-    first_sequence: int
-    last_sequence: int
-    is_tainted: bool = False
-
-
-class Accumulator:
-    """The closed minutes of a longer open window.
-
-    Attributes:
-        fold: What was absorbed, None when nothing was.
-        is_loaded: Every minute before those folded here is in, or there was none.
-        is_tainted: A minute of it is dirty or was corrected.
-        is_unsure: What it holds of a minute is not what was published of it.
-        lacking: Closed minutes left to the database, which are not in yet.
-    """
-
-    __slots__ = ("fold", "is_loaded", "is_tainted", "is_unsure", "lacking")
-
-    def __init__(self, *, is_loaded: bool) -> None:
-        self.fold: Fold | None = None
-        self.is_loaded = is_loaded
-        self.is_tainted = False
-        self.is_unsure = False
-        self.lacking: set[int] = set()
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether every closed minute is in, as it was published."""
-        return self.is_loaded and not self.is_unsure and not self.lacking
-
-    def exchange(self, minute: int, old: Fold | None, new: Fold) -> None:
-        """Replace a minute by its next version, as far as the former one is in."""
-        self.is_tainted = True
-        if not self.is_loaded:
-            self.is_unsure = True  # whichever version gets loaded
-        elif minute in self.lacking or old is None or self.fold is None:
-            self.lacking.discard(minute)
-            self.absorb(new)
-        else:
-            self.fold.exchange_part(old, new)
-
-    def absorb(self, fold: Fold) -> None:
-        """Add a minute."""
-        if self.fold is None:
-            self.fold = fold.copy()
-        else:
-            self.fold.absorb(fold)
-
-
-def _closes(period: str, opened: int) -> int:
-    return opened + PERIOD_MS[period]
 
 
 class Aggregator:
     """All state of one symbol.
 
     Attributes:
-        closed_through: Minutes that open before it are closed, Unix milliseconds.
-        windows: Open minutes by open time.
-        accumulators: Longer open windows.
-        deferred: Minutes far ahead of the watermark, left to the database, with their newest
-            sequence.
-        outstanding: First versions on their way to the stream.
-        unconfirmed: Windows closed without proof that their end was seen.
+        open: Open minutes.
+        longer: Longer open windows.
+        closed: What is left to do for closed windows.
         known: The ids read so far, where the venue's ids grow by one.
-        changed: Open minutes with new trades since they were last taken from here.
-        known_since: Minutes from here on were all folded by this process.
         doubtful_through: Minutes up to here may lack trades that were never read.
         has_lost: Something between the resume record and the stream's start is gone.
         last_price: Newest close, for flat candles.
@@ -150,19 +50,12 @@ class Aggregator:
         self.exchange = exchange
         self.symbol = symbol
         self.rules = rules
-        self.longer = rules.longer
         self.watermark = Watermark(rules.lateness_us)
         self.completeness = Completeness()
-        self.dirty = DirtyWindows()
-        self.closed_through: int | None = None
-        self.windows: dict[int, Window] = {}
-        self.accumulators: dict[WindowKey, Accumulator] = {}
-        self.deferred: dict[int, int] = {}
-        self.outstanding: dict[WindowKey, Closing] = {}
-        self.unconfirmed: dict[WindowKey, None] = {}
-        self.changed: set[int] = set()
+        self.open = OpenMinutes()
+        self.longer = LongerWindows(rules.longer)
+        self.closed = ClosedWindows(rules, self.completeness, self.longer)
         self.known = KnownIds()
-        self.known_since = 0
         self.doubtful_through = -1
         self.has_lost = has_lost
         self.last_price: Decimal | None = None
@@ -170,7 +63,6 @@ class Aggregator:
         self.fresh: list[Columns] = []
         self.heard_us = 0
         self.heard_value_us: int | None = None
-        self.deferred_dropped = 0
 
     # -- what the stream brings
 
@@ -186,11 +78,11 @@ class Aggregator:
         self._fold(columns, sequence)
         self.watermark.trades(facts.feed, facts.received_us, columns.times, columns.ids)
         self.completeness.confirm(self.watermark.newest_us or 0)
-        if changes or self.unconfirmed:
-            self._reconsider(changes, sequence)
+        if changes or self.closed.unconfirmed:
+            self.closed.reconsider(changes, sequence)
         closings = self._advance(sequence)
-        if len(self.windows) > OPEN_MAX:
-            self._bound()
+        if len(self.open.windows) > OPEN_MAX:
+            self.open.bound()
         return closings
 
     def mark(
@@ -223,7 +115,7 @@ class Aggregator:
         self.watermark.elapse(elapsed_us)
         if last_id is not None and last_id == self.completeness.last_id:
             self.completeness.confirm(self.watermark.seen_us or 0)
-            self._reconsider([], sequence)
+            self.closed.reconsider([], sequence)
         return self._advance(sequence)
 
     def silence(self, silence_us: int, sequence: int) -> list[Closing]:
@@ -243,11 +135,7 @@ class Aggregator:
     def _has_ended(self, value_us: int) -> bool:
         """Return whether something open, of whatever length, ends by ``value_us``."""
         ends_by = value_us // 1_000
-        return (
-            any(_closes(BASE_PERIOD, opened) <= ends_by for opened in self.windows)
-            or any(_closes(*key) <= ends_by for key in self.accumulators)
-            or any(_closes(BASE_PERIOD, opened) <= ends_by for opened in self.deferred)
-        )
+        return self.open.has_ended(ends_by) or self.longer.has_ended(ends_by)
 
     def _elapsed(self, feed: str, received_us: int, last_id: int | None) -> int | None:
         """Return the time a mark shows to have passed since the newest trade was brought."""
@@ -268,11 +156,11 @@ class Aggregator:
     def _begin_after_loss(self, columns: Columns, sequence: int) -> None:
         """Trust nothing up to the first window read again: what is stored decides there."""
         newest = max(columns.times) // MINUTE_US * MINUTE_MS
-        if self.closed_through is not None:
-            self.dirty.add_range(self.closed_through, newest, sequence, sequence)
+        if self.closed.through is not None:
+            self.closed.dirty.add_range(self.closed.through, newest, sequence, sequence)
         self.known.forget_to(min(columns.ids) - 1)
         self.doubtful_through = newest
-        self.known_since = newest + MINUTE_MS
+        self.longer.known_since = newest + MINUTE_MS
         self.has_lost = False
 
     # -- folding
@@ -293,24 +181,15 @@ class Aggregator:
         fresh = self._unseen(opened, columns, sequence)
         if fresh is None:
             return
-        if self.closed_through is not None and opened < self.closed_through:
-            self.soil(opened, sequence, "late")
+        if self.closed.through is not None and opened < self.closed.through:
+            self.closed.soil(opened, sequence, "late")
             if self.completeness.is_contiguous:
                 self.known.note(opened, min(fresh.ids), max(fresh.ids))
-        elif opened in self.deferred:
-            self.deferred[opened] = sequence
-        else:
-            folded = self._window(opened, sequence).take(fresh, sequence)
-            if folded is not None:
-                self.folded += len(folded.ids)
-                self.fresh.append(folded)
-                self.changed.add(opened)
-
-    def _window(self, opened: int, sequence: int) -> Window:
-        window = self.windows.get(opened)
-        if window is None:
-            window = self.windows[opened] = Window(opened, sequence)
-        return window
+            return
+        folded = self.open.take(opened, fresh, sequence)
+        if folded is not None:
+            self.folded += len(folded.ids)
+            self.fresh.append(folded)
 
     def _unseen(self, opened: int, columns: Columns, sequence: int) -> Columns | None:
         """Return the trades that were not read before, as far as ids can tell."""
@@ -322,13 +201,13 @@ class Aggregator:
             self._place_copies(opened, found.copies, sequence)
         fresh = columns if found.fresh is None else columns.pick(found.fresh)
         if not found.is_vouched and self._is_open(opened):
-            window = self._window(opened, sequence)
+            window = self.open.window(opened, sequence)
             window.is_doubtful |= any(each not in window.ids for each in fresh.ids)
         return fresh if fresh.ids else None
 
     def _is_open(self, opened: int) -> bool:
-        is_behind = self.closed_through is not None and opened < self.closed_through
-        return not is_behind and opened not in self.deferred
+        is_behind = self.closed.through is not None and opened < self.closed.through
+        return not is_behind and opened not in self.open.deferred
 
     def _place_copies(self, opened: int, ids: list[int], sequence: int) -> None:
         """Doubt the minutes in which trades that came again are, or were, counted elsewhere.
@@ -337,7 +216,7 @@ class Aggregator:
         minutes wait for what is stored once all copies are.
         """
         if self._is_open(opened):
-            window = self._window(opened, sequence)
+            window = self.open.window(opened, sequence)
             elsewhere = [each for each in ids if each not in window.ids]
         else:
             elsewhere = [each for each in ids if self._holders(each) != [opened]]
@@ -352,243 +231,96 @@ class Aggregator:
 
     def _holders(self, trade_id: int) -> list[int]:
         """Return the minutes, open or closed, that may have counted an id."""
-        holding = [at for at, window in self.windows.items() if trade_id in window.ids]
-        return holding or self.known.holders(trade_id)
+        return self.open.holders(trade_id) or self.known.holders(trade_id)
 
     def _doubt(self, minute: int, sequence: int) -> None:
         """Let what is stored up to ``sequence`` decide on a minute."""
-        window = self.windows.get(minute)
-        if window is not None:
-            window.is_doubtful = True
-            window.last_sequence = max(window.last_sequence, sequence)
-        elif minute in self.deferred:
-            self.deferred[minute] = sequence
-        elif self.is_closed(BASE_PERIOD, minute):
-            self.soil(minute, sequence, "recompute")
+        if not self.open.doubt(minute, sequence) and self.closed.holds(BASE_PERIOD, minute):
+            self.closed.soil(minute, sequence, "recompute")
 
     # -- closing
 
     def _advance(self, sequence: int) -> list[Closing]:
         value_us = self.watermark.value_us
         self.heard_value_us = value_us
-        before = self.closed_through
+        before = self.closed.through
         if value_us is None or (before is not None and value_us < (before + MINUTE_MS) * 1_000):
             return []
-        self.closed_through = through = value_us // MINUTE_US * MINUTE_MS
+        self.closed.through = through = value_us // MINUTE_US * MINUTE_MS
         closings: list[Closing] = []
         for opened in self._closing_minutes(before, through):
             self._close_minute(opened, sequence, closings)
         self._close_longer(through, sequence, closings)
         self._take_up(through, sequence)
         for closing in closings:
-            self.outstanding[closing.period, closing.open_time] = closing
+            self.closed.outstanding[closing.period, closing.open_time] = closing
         return closings
 
     def _closing_minutes(self, before: int | None, through: int) -> Iterable[int]:
-        ended = {opened for opened in self.windows if opened < through}
+        ended = {opened for opened in self.open.windows if opened < through}
         if self.rules.fill_empty and before is not None:
             ended.update(range(max(before, through - FLAT_MS_MAX), through, MINUTE_MS))
         return sorted(ended)
 
     def _close_minute(self, opened: int, sequence: int, closings: list[Closing]) -> None:
-        window = self.windows.pop(opened, None) or Window(opened, sequence)
-        self.changed.discard(opened)
+        window = self.open.close(opened, sequence)
         if self.completeness.is_contiguous and window.fold is not None:
             self.known.note(opened, window.fold.first_id, window.fold.last_id)
         fold = window.fold
         if fold is None and self.rules.fill_empty and self.last_price is not None:
             fold = Fold.flat(self.last_price)
-        if window.is_doubtful or opened <= self.doubtful_through or self._has_lost(opened):
-            self.soil(opened, window.last_sequence, "close", first_sequence=window.first_sequence)
-            for period in self.longer:
-                self._accumulator(period, opened).lacking.add(opened)
+        is_doubtful = window.is_doubtful or opened <= self.doubtful_through
+        if is_doubtful or self.completeness.has_lost(opened * 1_000, (opened + MINUTE_MS) * 1_000):
+            self.closed.soil(
+                opened, window.last_sequence, "close", first_sequence=window.first_sequence
+            )
+            self.longer.lack(opened)
         elif fold is not None:
             self.last_price = fold.close
+            evidence = self.closed.judge_closing(BASE_PERIOD, opened)
             closings.append(
-                self._closing(BASE_PERIOD, opened, fold, window.first_sequence, sequence)
+                Closing(BASE_PERIOD, opened, fold, evidence, window.first_sequence, sequence)
             )
-            for period in self.longer:
-                self._accumulator(period, opened).absorb(fold)
-
-    def _closing(
-        self, period: str, opened: int, fold: Fold, first_sequence: int, sequence: int
-    ) -> Closing:
-        evidence = self.judge(period, opened)
-        if evidence is Evidence.UNCONFIRMED:
-            self.unconfirmed[period, opened] = None
-            while len(self.unconfirmed) > UNCONFIRMED_MAX:
-                del self.unconfirmed[next(iter(self.unconfirmed))]
-        return Closing(period, opened, fold, evidence, first_sequence, sequence)
+            self.longer.absorb(opened, fold)
 
     def _close_longer(self, through: int, sequence: int, closings: list[Closing]) -> None:
-        ended = [key for key in self.accumulators if _closes(*key) <= through]
-        for period, opened in sorted(ended, key=lambda key: (PERIOD_MS[key[0]], key[1])):
-            accumulator = self.accumulators.pop((period, opened))
-            is_waiting = accumulator.is_tainted and self.dirty.has_minutes(
-                opened, _closes(period, opened)
+        for period, opened, window in self.longer.take_ended(through):
+            is_waiting = window.is_tainted and self.closed.dirty.has_minutes(
+                opened, closes(period, opened)
             )
-            if is_waiting or not accumulator.is_whole:
-                self._mark_dirty(period, opened, sequence, "close")
-            elif accumulator.fold is not None:
-                closing = self._closing(period, opened, accumulator.fold, sequence, sequence)
-                closings.append(closing._replace(is_tainted=accumulator.is_tainted))
-
-    def _accumulator(self, period: str, minute: int) -> Accumulator:
-        opened = open_time(minute, period)
-        found = self.accumulators.get((period, opened))
-        if found is None:
-            found = Accumulator(is_loaded=opened >= self.known_since)
-            self.accumulators[period, opened] = found
-        return found
-
-    def _bound(self) -> None:
-        """Give up folding what lies too far ahead."""
-        while len(self.windows) > OPEN_MAX:
-            farthest = max(self.windows)
-            self.changed.discard(farthest)
-            self.deferred[farthest] = self.windows.pop(farthest).last_sequence
-        while len(self.deferred) > DEFERRED_MAX:
-            del self.deferred[max(self.deferred)]
-            self.deferred_dropped += 1
+            if is_waiting or not window.is_whole:
+                self.closed.mark(period, opened, sequence, "close")
+            elif window.fold is not None:
+                evidence = self.closed.judge_closing(period, opened)
+                closings.append(
+                    Closing(
+                        period,
+                        opened,
+                        window.fold,
+                        evidence,
+                        sequence,
+                        sequence,
+                        is_tainted=window.is_tainted,
+                    )
+                )
 
     def _take_up(self, through: int, sequence: int) -> None:
         """Leave to the database what was deferred and has passed now."""
-        for opened in [each for each in self.deferred if each < through]:
-            self.soil(opened, self.deferred.pop(opened), "close", first_sequence=sequence)
+        for opened, newest in self.open.take_deferred(through):
+            self.closed.soil(opened, newest, "close", first_sequence=sequence)
 
-    # -- dirty windows
-
-    def soil(
-        self,
-        minute: int,
-        sequence: int,
-        reason: Reason,
-        *,
-        first_sequence: int | None = None,
-    ) -> None:
-        """Mark a closed minute, and the longer open windows that hold it."""
-        self._mark_dirty(BASE_PERIOD, minute, sequence, reason, first_sequence)
-        for period in self.longer:
-            if _closes(period, open_time(minute, period)) > (self.closed_through or 0) or (
-                (period, open_time(minute, period)) in self.accumulators
-            ):
-                self._accumulator(period, minute).is_tainted = True
-
-    def _mark_dirty(
-        self,
-        period: str,
-        opened: int,
-        sequence: int,
-        reason: Reason,
-        first_sequence: int | None = None,
-    ) -> None:
-        self.dirty.add(
-            period,
-            opened,
-            first_sequence=sequence if first_sequence is None else first_sequence,
-            sequence=sequence,
-            reason=reason,
-        )
-
-    def lose(self, trade_id: int, time_us: int, sequence: int) -> None:
-        """Leave a trade out that the database refused: candles follow the table."""
-        if trade_id not in self.completeness.lost:
-            self.completeness.lose(trade_id, time_us)
-            minute = time_us // MINUTE_US * MINUTE_MS
-            if self.is_closed(BASE_PERIOD, minute):
-                self.soil(minute, sequence, "recompute")
-
-    def _has_lost(self, minute: int) -> bool:
-        lost = self.completeness.lost
-        return bool(lost) and self.completeness.has_lost(
-            minute * 1_000, (minute + MINUTE_MS) * 1_000
-        )
-
-    def soil_longer(self, minute: int, reason: Reason, sequence: int) -> None:
-        """Mark the longer closed windows that hold a corrected minute."""
-        for period in self.longer:
-            opened = open_time(minute, period)
-            if self.is_closed(period, opened):
-                self._mark_dirty(period, opened, sequence, reason)
+    # -- corrections
 
     def correct(self, minute: int, old: Fold | None, new: Fold) -> None:
         """Carry a corrected minute over into the longer open windows that hold it."""
-        for period in self.longer:
-            accumulator = self.accumulators.get((period, open_time(minute, period)))
-            if accumulator is not None:
-                accumulator.exchange(minute, old, new)
-        if self.windows or self.changed:
-            self.changed.update(opened for opened in self.windows if opened >= minute)
-
-    def doubt(self, minute: int) -> None:
-        """Note that longer open windows hold other content of a minute than was published."""
-        for period in self.longer:
-            accumulator = self.accumulators.get((period, open_time(minute, period)))
-            if accumulator is not None:
-                accumulator.is_unsure = True
-
-    def settle(self, closing: Closing, *, is_wrong: bool) -> None:
-        """Note the end of a first version's way; a wrong one becomes dirty."""
-        self.outstanding.pop((closing.period, closing.open_time), None)
-        if is_wrong and closing.period == BASE_PERIOD:
-            self.doubt(closing.open_time)
-        if is_wrong or closing.is_tainted:
-            if closing.period == BASE_PERIOD:
-                self.soil(
-                    closing.open_time,
-                    closing.last_sequence,
-                    "recompute",
-                    first_sequence=closing.first_sequence,
-                )
-            else:
-                self._mark_dirty(
-                    closing.period, closing.open_time, closing.last_sequence, "recompute"
-                )
-
-    def is_closed(self, period: str, opened: int) -> bool:
-        """Return whether a window lies behind the watermark."""
-        return self.closed_through is not None and _closes(period, opened) <= self.closed_through
-
-    def judge(self, period: str, opened: int) -> Evidence:
-        """Return what can be said of a window's span now."""
-        return self.completeness.judge(opened * 1_000, _closes(period, opened) * 1_000)
-
-    def stored(self, columns: Columns, sequence: int) -> None:
-        """Learn from trades read back from the database which ids are there after all."""
-        self._reconsider(self.completeness.stored(columns), sequence)
-
-    def _reconsider(self, changes: list[Change], sequence: int) -> None:
-        """Mark the closed windows whose evidence may have changed."""
-        for change in changes:
-            for minute in self._touched(change):
-                for period in self.rules.periods:
-                    opened = open_time(minute, period)
-                    if self.is_closed(period, opened):
-                        self._mark_dirty(period, opened, sequence, change.reason)
-        if self.unconfirmed:
-            proven_ms = self.completeness.proven_us // 1_000
-            for key in [key for key in self.unconfirmed if _closes(*key) <= proven_ms]:
-                del self.unconfirmed[key]
-                if self.judge(*key) is Evidence.PROVEN:
-                    self._mark_dirty(*key, sequence, "repair")
-
-    def _touched(self, change: Change) -> Iterator[int]:
-        """Yield the minutes at both ends of a span: between them lies no trade.
-
-        With flat candles there are candles between, too.
-        """
-        first, last = (each // MINUTE_US * MINUTE_MS for each in sorted(change[1:]))
-        yield first
-        if self.rules.fill_empty:
-            yield from range(max(first + MINUTE_MS, last - DAY_MS), last, MINUTE_MS)
-        if last != first:
-            yield last
+        self.longer.exchange(minute, old, new)
+        self.open.touch_from(minute)
 
     # -- what is open
 
     def open_candles(self) -> list[Kline]:
         """Return the open candles that changed since the last call, as they are now."""
-        changed, self.changed = self.changed, set()
+        changed, self.open.changed = self.open.changed, set()
         candles: dict[WindowKey, Kline] = {}
         for minute in sorted(changed):
             for period in self.rules.periods:
@@ -601,26 +333,12 @@ class Aggregator:
 
     def _open_fold(self, period: str, opened: int) -> Fold | None:
         if period == BASE_PERIOD:
-            window = self.windows.get(opened)
+            window = self.open.windows.get(opened)
             return window.fold if window is not None else None
-        accumulator = self.accumulators.get((period, opened))
-        if accumulator is None:
-            if opened < self.known_since:
-                return None  # its earlier minutes are not here
-            accumulator = Accumulator(is_loaded=True)
-        if not accumulator.is_loaded:
-            return None
-        fold = accumulator.fold.copy() if accumulator.fold is not None else None
-        for minute, window in self.windows.items():
-            if opened <= minute < _closes(period, opened) and window.fold is not None:
-                if fold is None:
-                    fold = window.fold.copy()
-                else:
-                    fold.absorb(window.fold)
-        return fold
+        return self.longer.fold(period, opened, self.open.windows)
 
     def _open_candle(self, fold: Fold, period: str, opened: int) -> Kline:
-        ends_us = min(_closes(period, opened) * 1_000, self.watermark.seen_us or 0)
+        ends_us = min(closes(period, opened) * 1_000, self.watermark.seen_us or 0)
         evidence = self.completeness.judge(opened * 1_000, ends_us)
         return kline_of(
             fold,
@@ -635,33 +353,21 @@ class Aggregator:
 
     def far_windows(self) -> dict[int, int]:
         """Return open minutes too far ahead to wait for, with their newest sequence."""
-        newest_us = self.watermark.newest_us or 0
-        return {
-            opened: window.last_sequence
-            for opened, window in self.windows.items()
-            if opened * 1_000 > newest_us + JUMP_US
-        }
+        return self.open.far(self.watermark.newest_us or 0)
 
     def first_sequence(self) -> int | None:
         """Return where a replay must begin for this symbol, None when anywhere will do."""
         far = self.far_windows()
-        firsts = [each.first_sequence for at, each in self.windows.items() if at not in far]
-        firsts += [
-            closing.first_sequence
-            for closing in self.outstanding.values()
-            if closing.period == BASE_PERIOD
-        ]
-        dirty = self.dirty.first_sequence()
-        if dirty is not None:
-            firsts.append(dirty)
+        firsts = [each.first_sequence for at, each in self.open.windows.items() if at not in far]
+        closed = self.closed.first_sequence()
+        if closed is not None:
+            firsts.append(closed)
         return min(firsts, default=None)
 
     def resume(self, closed_through: int) -> None:
-        """Begin at this minute: what is longer and open may hold minutes from before it."""
-        self.closed_through = self.known_since = closed_through
-        for period in self.longer:
-            if open_time(closed_through, period) < closed_through:
-                self._accumulator(period, closed_through)
+        """Begin at this minute."""
+        self.closed.through = closed_through
+        self.longer.resume(closed_through)
 
     def load_minutes(self, before: int, minutes: Iterable[tuple[int, Fold]]) -> None:
         """Give longer open windows their minutes from before this process began to fold.
@@ -670,27 +376,5 @@ class Aggregator:
             before: Every minute that opens earlier, from the longest window's start on, is among
                 ``minutes``.
         """
-        waiting = {
-            (period, open_time(before, period)): Accumulator(is_loaded=True)
-            for period in self.longer
-            if open_time(before, period) < before
-        }
-        for minute, fold in minutes:
-            for period in self.longer:
-                loaded = waiting.get((period, open_time(minute, period)))
-                if loaded is not None:
-                    loaded.absorb(fold)
-        for key, loaded in waiting.items():
-            if self.is_closed(*key):
-                continue
-            present = self.accumulators.get(key)
-            if present is not None and present.is_loaded:
-                continue
-            if present is not None:
-                loaded.is_tainted = present.is_tainted
-                loaded.is_unsure = present.is_unsure
-                loaded.lacking = present.lacking
-                if present.fold is not None:
-                    loaded.absorb(present.fold)
-            self.accumulators[key] = loaded
-        self.changed.update(self.windows)
+        self.longer.load(before, minutes, self.closed.holds)
+        self.open.changed.update(self.open.windows)

@@ -94,8 +94,8 @@ class Corrections:
         loop = asyncio.get_running_loop()
         while True:
             await ask(asyncio.sleep(POLL_S))
-            dirty = [each for each in self._aggregators.values() if len(each.dirty)]
-            self.waiting = sum(len(each.dirty) for each in dirty)
+            dirty = [each for each in self._aggregators.values() if len(each.closed.dirty)]
+            self.waiting = sum(len(each.closed.dirty) for each in dirty)
             metrics.klines_dirty.set(self.waiting)
             if not dirty or loop.time() < self._away_until or not await self._ask_floors():
                 continue
@@ -122,7 +122,7 @@ class Corrections:
             del self._published_at[key]
 
     def _take_ready(self, aggregator: Aggregator, now: float) -> None:
-        for key, dirty in list(aggregator.dirty.windows.items()):
+        for key, dirty in list(aggregator.closed.dirty.windows.items()):
             if self._taken >= TAKEN_MAX:
                 return
             if dirty.is_taken or dirty.due_at > now or not self._is_ready(aggregator, key, dirty):
@@ -138,14 +138,14 @@ class Corrections:
 
     def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> bool:
         period, opened = key
-        if not aggregator.is_closed(period, opened):
+        if not aggregator.closed.holds(period, opened):
             return False
         if period == BASE_PERIOD:
-            return key not in aggregator.outstanding and self._floors.raw >= dirty.sequence
+            return key not in aggregator.closed.outstanding and self._floors.raw >= dirty.sequence
         ends = opened + PERIOD_MS[period]
-        if aggregator.dirty.has_minutes(opened, ends) or any(
+        if aggregator.closed.dirty.has_minutes(opened, ends) or any(
             each == BASE_PERIOD and opened <= minute < ends
-            for each, minute in aggregator.outstanding
+            for each, minute in aggregator.closed.outstanding
         ):
             return False
         minutes = self._publication.subject(aggregator, BASE_PERIOD)
@@ -172,7 +172,7 @@ class Corrections:
                 opened,
                 fold,
                 found,
-                evidence=aggregator.judge(period, opened),
+                evidence=aggregator.closed.judge(period, opened),
                 reason=dirty.reason,
             )
 
@@ -181,11 +181,11 @@ class Corrections:
                 aggregator, period, opened, compute, partial(self._stored_version, aggregator, key)
             )
         except _NotYetError:
-            aggregator.dirty.postpone(period, opened, now() + POLL_S)
+            aggregator.closed.dirty.postpone(period, opened, now() + POLL_S)
             return
         except (StoreUnavailableError, TimeoutError) as problem:
             self._note_away(problem, now())
-            aggregator.dirty.postpone(period, opened, now() + AWAY_S)
+            aggregator.closed.dirty.postpone(period, opened, now() + AWAY_S)
             return
         finally:
             self._taken -= 1
@@ -198,8 +198,10 @@ class Corrections:
                 before = await self._content(known[0])
                 self._carry_over(aggregator, published, before, known[0], sequence)
             # Also when another processor published it: it may not live to correct the longer ones.
-            aggregator.soil_longer(opened, dirty.reason, sequence)
-        aggregator.dirty.settle(period, opened, sequence, now())  # last: a record may be written
+            aggregator.closed.soil_longer(opened, dirty.reason, sequence)
+        aggregator.closed.dirty.settle(
+            period, opened, sequence, now()
+        )  # last: a record may be written
 
     def _note_vanished(self, aggregator: Aggregator, period: str, opened: int) -> None:
         self.vanished += 1
@@ -231,14 +233,14 @@ class Corrections:
             old = None if before is None else fold_of(before)
             aggregator.correct(minute, old, fold_of(published))
         else:
-            aggregator.doubt(minute)
+            aggregator.longer.doubt(minute)
         if aggregator.rules.fill_empty and (before is None or before.close != published.close):
             self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
 
     @staticmethod
     def _soil_flat(aggregator: Aggregator, minute: int, sequence: int) -> None:
-        if aggregator.is_closed(BASE_PERIOD, minute):
-            aggregator.soil(minute, sequence, "recompute")
+        if aggregator.closed.holds(BASE_PERIOD, minute):
+            aggregator.closed.soil(minute, sequence, "recompute")
 
     async def _content(self, version: Version | None) -> Kline | None:
         if version is None or version.kline is not None:
@@ -259,7 +261,7 @@ class Corrections:
             )
         if trades:
             columns = trade_columns.of_trades(trades)
-            aggregator.stored(columns, sequence)
+            aggregator.closed.stored(columns, sequence)
             return Fold.of(columns)
         if not aggregator.rules.fill_empty:
             return None
@@ -291,14 +293,14 @@ class Corrections:
 
     async def _scan(self, aggregator: Aggregator) -> None:
         """Search the next piece of a range for minutes that have trades."""
-        scan = aggregator.dirty.rescan
+        scan = aggregator.closed.dirty.rescan
         if (
             scan is None
             or self._floors.raw < scan.sequence
-            or len(aggregator.dirty.windows) > DIRTY_MAX // 2
+            or len(aggregator.closed.dirty.windows) > DIRTY_MAX // 2
         ):
             return
-        until = min(scan.from_ms + SCAN_MS, scan.to_ms, aggregator.closed_through or 0)
+        until = min(scan.from_ms + SCAN_MS, scan.to_ms, aggregator.closed.through or 0)
         if until <= scan.from_ms:
             return
         try:
@@ -311,9 +313,11 @@ class Corrections:
             return
         minutes = {trade.time_us // 1_000 // MINUTE_MS * MINUTE_MS for trade in trades}
         for minute in sorted(minutes):
-            aggregator.soil(minute, scan.sequence, "recompute", first_sequence=scan.first_sequence)
-        if aggregator.dirty.rescan is scan:  # else it grew meanwhile and is searched again
-            aggregator.dirty.scanned(until)
+            aggregator.closed.soil(
+                minute, scan.sequence, "recompute", first_sequence=scan.first_sequence
+            )
+        if aggregator.closed.dirty.rescan is scan:  # else it grew meanwhile and is searched again
+            aggregator.closed.dirty.scanned(until)
 
 
 def emptied(kline: Kline | None) -> Fold | None:

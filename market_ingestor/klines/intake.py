@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from market_ingestor.bus import codec, subjects
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import columns as trade_columns
-from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.klines.watermark import JUMP_US
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.partition import slot
@@ -107,7 +108,7 @@ class Intake:
         """Leave a trade out that the database refused, also when it was not read yet."""
         is_room = (exchange, symbol) in self.aggregators or len(self.aggregators) < SYMBOLS_MAX
         if is_room and is_exchange_name(exchange) and self._owns(slot(exchange, symbol)):
-            self.aggregator(exchange, symbol).lose(trade_id, time_us, sequence)
+            self.aggregator(exchange, symbol).closed.lose(trade_id, time_us, sequence)
 
     def _target(self, subject: str) -> _Target:
         exchange, symbol = subjects.parse_raw(subject)

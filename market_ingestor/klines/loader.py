@@ -43,7 +43,9 @@ class Loader:
 
     async def run(self, aggregators: list[Aggregator]) -> None:
         """Load these symbols, each as of the minute it resumed at."""
-        todo = [(each, each.known_since) for each in aggregators if each.known_since > 0]
+        todo = [
+            (each, each.longer.known_since) for each in aggregators if each.longer.known_since > 0
+        ]
         self.waiting = len(todo)
         for aggregator, before in todo:
             while not aggregator.has_lost:
@@ -58,7 +60,9 @@ class Loader:
             self.waiting -= 1
 
     async def _minutes(self, aggregator: Aggregator, before: int) -> dict[int, Fold]:
-        begin = min((open_time(before, period) for period in aggregator.longer), default=before)
+        begin = min(
+            (open_time(before, period) for period in aggregator.longer.periods), default=before
+        )
         if begin >= before:
             return {}
         state = await ask(self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE))

@@ -20,12 +20,13 @@ from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
 from market_ingestor.errors import DecodeError
-from market_ingestor.klines.aggregator import Aggregator, Closing, Rules
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.clock import StreamClock
 from market_ingestor.klines.corrections import Corrections
 from market_ingestor.klines.dead import ROLE, DeadLetters
+from market_ingestor.klines.facts import Closing, Rules
 from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.live import LiveCandles
 from market_ingestor.klines.loader import Loader
@@ -250,7 +251,7 @@ class KlineProcessor:
         if aggregator.folded:
             metrics.trade_process_total.labels(aggregator.exchange).inc(aggregator.folded)
             aggregator.folded = 0
-        if self._book.follow(aggregator, closings) or aggregator.changed:
+        if self._book.follow(aggregator, closings) or aggregator.open.changed:
             self._live.touch(aggregator)
         if closings:
             self.memory.note_new(aggregator)
@@ -260,7 +261,7 @@ class KlineProcessor:
 
     async def _publish(self, aggregator: Aggregator, closing: Closing) -> None:
         is_settled = await self.publication.first(aggregator, closing)
-        aggregator.settle(closing, is_wrong=not is_settled)
+        aggregator.closed.settle(closing, is_wrong=not is_settled)
 
     def _close_silent(self) -> None:
         """Close windows of symbols nobody speaks of any more, by our own clock."""

@@ -15,10 +15,11 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.errors import StaleSequenceError
-from market_ingestor.klines.aggregator import Aggregator, Closing
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import insist
 from market_ingestor.klines.candle import identity, kline_of
 from market_ingestor.klines.completeness import Evidence
+from market_ingestor.klines.facts import Closing
 from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import Lookup, Unknown, Version
 from market_ingestor.klines.window import Fold

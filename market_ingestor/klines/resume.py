@@ -146,7 +146,7 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
     """Return what a record keeps of a symbol."""
     watermark, completeness = aggregator.watermark, aggregator.completeness
     return SymbolRecord(
-        closed_through=aggregator.closed_through,
+        closed_through=aggregator.closed.through,
         last_price=None if aggregator.last_price is None else canonical(aggregator.last_price),
         value_us=watermark.value_us,
         newest_us=watermark.newest_us,
@@ -162,26 +162,26 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
         forgotten_us=completeness.forgotten_us,
         holes=list(completeness.holes),
         lost=dict(completeness.lost),
-        seen=aggregator.known.dump(each.ids for each in aggregator.windows.values()),
+        seen=aggregator.known.dump(each.ids for each in aggregator.open.windows.values()),
         unvouched_to=aggregator.known.unvouched_to,
         minutes=aggregator.known.dump_minutes(),
         feeds=completeness.feeds.dump(),
-        unconfirmed=list(aggregator.unconfirmed),
-        deferred=aggregator.deferred | aggregator.far_windows(),
+        unconfirmed=list(aggregator.closed.unconfirmed),
+        deferred=aggregator.open.deferred | aggregator.far_windows(),
         dirty=_dirty_rows(aggregator),
-        rescan=aggregator.dirty.rescan,
+        rescan=aggregator.closed.dirty.rescan,
     )
 
 
 def _dirty_rows(aggregator: Aggregator) -> list[DirtyRow]:
     rows = [
         DirtyRow(*key, each.first_sequence, each.sequence, each.reason)
-        for key, each in aggregator.dirty.windows.items()
+        for key, each in aggregator.closed.dirty.windows.items()
     ]
     rows += [
         DirtyRow(*key, each.first_sequence, each.last_sequence, "close")
-        for key, each in aggregator.outstanding.items()
-        if key not in aggregator.dirty.windows
+        for key, each in aggregator.closed.outstanding.items()
+        if key not in aggregator.closed.dirty.windows
     ]
     return rows
 
@@ -220,9 +220,9 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
         record.minutes,
         record.last_id or 0 if is_forgotten else record.unvouched_to,
     )
-    aggregator.unconfirmed = dict.fromkeys(record.unconfirmed)
-    aggregator.deferred = dict(record.deferred)
-    aggregator.dirty.rescan = record.rescan
+    aggregator.closed.unconfirmed = dict.fromkeys(record.unconfirmed)
+    aggregator.open.deferred = dict(record.deferred)
+    aggregator.closed.dirty.rescan = record.rescan
     _load_dirty(aggregator, record.dirty)
     if lost_before is not None:
         _move_sequences(aggregator, lost_before)
@@ -231,11 +231,11 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
 def _load_dirty(aggregator: Aggregator, rows: list[DirtyRow]) -> None:
     for row in rows:
         if row.period == BASE_PERIOD:
-            aggregator.soil(
+            aggregator.closed.soil(
                 row.open_time, row.sequence, row.reason, first_sequence=row.first_sequence
             )
         else:
-            aggregator.dirty.add(
+            aggregator.closed.dirty.add(
                 row.period,
                 row.open_time,
                 first_sequence=row.first_sequence,
@@ -246,9 +246,9 @@ def _load_dirty(aggregator: Aggregator, rows: list[DirtyRow]) -> None:
 
 def _move_sequences(aggregator: Aggregator, begin: int) -> None:
     """Let everything that waits wait for ``begin``: what came earlier is stored or lost."""
-    aggregator.deferred = dict.fromkeys(aggregator.deferred, begin)
-    for dirty in aggregator.dirty.windows.values():
+    aggregator.open.deferred = dict.fromkeys(aggregator.open.deferred, begin)
+    for dirty in aggregator.closed.dirty.windows.values():
         dirty.first_sequence = dirty.sequence = begin
-    scan = aggregator.dirty.rescan
+    scan = aggregator.closed.dirty.rescan
     if scan is not None:
-        aggregator.dirty.rescan = Rescan(scan.from_ms, scan.to_ms, begin, begin)
+        aggregator.closed.dirty.rescan = Rescan(scan.from_ms, scan.to_ms, begin, begin)

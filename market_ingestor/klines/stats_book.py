@@ -13,9 +13,10 @@ from typing import Final
 import structlog
 
 from market_ingestor.errors import StoreUnavailableError
-from market_ingestor.klines.aggregator import Aggregator, Closing
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
+from market_ingestor.klines.facts import Closing
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.stats import DAY_MINUTES, RollingStats
 from market_ingestor.model.kline import Kline
@@ -91,7 +92,7 @@ class StatsBook:
             return None
         return stats.stats(
             (opened, window.fold)
-            for opened, window in aggregator.windows.items()
+            for opened, window in aggregator.open.windows.items()
             if window.fold is not None
         )
 

@@ -40,3 +40,8 @@ def open_time(time_ms: int, period: str) -> int:
 def close_time(opened: int, period: str) -> int:
     """Return the last millisecond of the window that opened at ``opened``."""
     return opened + PERIOD_MS[period] - 1
+
+
+def closes(period: str, opened: int) -> int:
+    """Return the first millisecond behind the window that opened at ``opened``."""
+    return opened + PERIOD_MS[period]

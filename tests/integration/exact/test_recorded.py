@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.period import MINUTE_MS
 from tests.support.recorded import DATA
@@ -44,7 +45,7 @@ def closed(rows: list[dict[str, Any]]) -> list[Closing]:
         facts = BatchFacts("f", number, "ws", received_us, part[0]["a"] - 1)
         closings += aggregator.batch(facts, columns(part), number)
     closings += aggregator.silence(DAY_US, len(rows))
-    assert not aggregator.dirty.windows
+    assert not aggregator.closed.dirty.windows
     return closings
 
 

@@ -74,7 +74,7 @@ class Setting:
                 and all(
                     each.health().details["position"] > raw.last_sequence
                     and each.health().details["publications"] == 0
-                    and not any(len(one.dirty) for one in each.intake.aggregators.values())
+                    and not any(len(one.closed.dirty) for one in each.intake.aggregators.values())
                     for each in processors
                 )
             )
@@ -510,7 +510,7 @@ async def test_longer_windows_are_marked_before_their_minute_is_settled(
         await wait_versions(setting.bus, 1, "5m")
         await setting.settled(processor)
         (aggregator,) = processor.intake.aggregators.values()
-        aggregator.dirty = Watched()
+        aggregator.closed.dirty = Watched()
         refill = Feed(setting.publisher, "r1", source="rest")
         await refill.trades((3, MINUTE + 9_000), prev_id="2")
         await wait_versions(setting.bus, 2, "5m")

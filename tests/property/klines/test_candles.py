@@ -6,9 +6,10 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Rules
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.candle import fold_of, identity, kline_of
 from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.facts import BatchFacts, Rules
 from market_ingestor.klines.watermark import Watermark
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.intervals import IdIntervals

@@ -12,11 +12,12 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from market_ingestor.klines import resume
-from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.candle import fold_of, identity
 from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.corrections import emptied, merged
 from market_ingestor.klines.dirty import Dirty, WindowKey
+from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.klines.publication import next_version
 from market_ingestor.klines.resume import ResumeRecord
 from market_ingestor.klines.versions import Version
@@ -197,7 +198,9 @@ class Market(RuleBasedStateMachine):
             )  # fmt: skip
             if wanted is not None and known is None:
                 self._put(wanted)
-            self.aggregator.settle(closing, is_wrong=wanted is not None and known is not None)
+            self.aggregator.closed.settle(
+                closing, is_wrong=wanted is not None and known is not None
+            )
 
     def _newest(self, key: WindowKey) -> Kline | None:
         found = self.versions.get(key)
@@ -243,7 +246,7 @@ class Market(RuleBasedStateMachine):
     def die(self, is_loaded: bool) -> None:
         self._begin()
         if is_loaded:
-            before = self.aggregator.known_since
+            before = self.aggregator.longer.known_since
             self.aggregator.load_minutes(
                 before,
                 [
@@ -265,21 +268,21 @@ class Market(RuleBasedStateMachine):
 
     @rule()
     def correct(self) -> None:
-        for key, dirty in list(self.aggregator.dirty.windows.items()):
+        for key, dirty in list(self.aggregator.closed.dirty.windows.items()):
             if self._is_ready(key, dirty):
                 self._correct(key, dirty)
 
     def _is_ready(self, key: WindowKey, dirty: Dirty) -> bool:
         period, opened = key
         aggregator = self.aggregator
-        if not aggregator.is_closed(period, opened):
+        if not aggregator.closed.holds(period, opened):
             return False
         if period == BASE_PERIOD:
-            return key not in aggregator.outstanding and self.saved_raw >= dirty.sequence
+            return key not in aggregator.closed.outstanding and self.saved_raw >= dirty.sequence
         ends = opened + PERIOD_MS[period]
-        if aggregator.dirty.has_minutes(opened, ends) or any(
+        if aggregator.closed.dirty.has_minutes(opened, ends) or any(
             each == BASE_PERIOD and opened <= minute < ends
-            for each, minute in aggregator.outstanding
+            for each, minute in aggregator.closed.outstanding
         ):
             return False
         unsaved = self.published[self.saved_klines :]
@@ -296,7 +299,7 @@ class Market(RuleBasedStateMachine):
             wanted = next_version(
                 self.aggregator, period, opened, fold,
                 None if known is None else Version.of(known),
-                evidence=self.aggregator.judge(period, opened), reason=dirty.reason,
+                evidence=self.aggregator.closed.judge(period, opened), reason=dirty.reason,
             )  # fmt: skip
         if wanted is not None:
             self._put(wanted)
@@ -304,8 +307,8 @@ class Market(RuleBasedStateMachine):
             if wanted is not None:
                 old = None if known is None else fold_of(known)
                 self.aggregator.correct(opened, old, fold_of(wanted))
-            self.aggregator.soil_longer(opened, dirty.reason, sequence)
-        self.aggregator.dirty.settle(period, opened, sequence, 0.0)
+            self.aggregator.closed.soil_longer(opened, dirty.reason, sequence)
+        self.aggregator.closed.dirty.settle(period, opened, sequence, 0.0)
 
     def _stored_fold(self, key: WindowKey, sequence: int) -> Fold | None:
         period, opened = key
@@ -322,15 +325,15 @@ class Market(RuleBasedStateMachine):
         inside = sorted(each for each in stored if opened <= each.time_us // 1_000 < ends)
         if not inside:
             return None
-        self.aggregator.stored(columns(inside), sequence)
+        self.aggregator.closed.stored(columns(inside), sequence)
         return Fold.of(columns(inside))
 
     # -- what must hold
 
     @invariant()
     def nothing_is_open_behind_the_watermark(self) -> None:
-        through = self.aggregator.closed_through
-        assert through is None or all(opened >= through for opened in self.aggregator.windows)
+        through = self.aggregator.closed.through
+        assert through is None or all(opened >= through for opened in self.aggregator.open.windows)
 
     def teardown(self) -> None:
         """Let everything come to rest: the candles are then those of the trades."""
@@ -344,10 +347,10 @@ class Market(RuleBasedStateMachine):
             self.read(len(self.stream))
             self.waiting += self.aggregator.silence(3 * PERIOD_MS["1h"] * 1_000, self.position)
             self.keep_up()
-            if not self.aggregator.dirty and not self.waiting:
+            if not self.aggregator.closed.dirty and not self.waiting:
                 break
-        assert not self.aggregator.dirty.windows
-        assert not self.aggregator.windows
+        assert not self.aggregator.closed.dirty.windows
+        assert not self.aggregator.open.windows
         trades = set(self.winners.values())
         wanted = {
             (period, opened): _content(Fold.of(columns(sorted(inside))))

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from market_ingestor.klines.aggregator import Aggregator, BatchFacts, Closing, Rules
+from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.model.trade import Side, Source
 
 T0 = 1_763_676_000_000  # a full hour, Unix milliseconds
@@ -94,7 +95,7 @@ class Course:
     def _keep(self, closings: list[Closing]) -> list[Closing]:
         self.closed += closings
         for each in closings:
-            self.aggregator.settle(each, is_wrong=False)
+            self.aggregator.closed.settle(each, is_wrong=False)
         return closings
 
     @property
@@ -102,7 +103,7 @@ class Course:
         """Return the dirty windows, as period and milliseconds after T0, with their reasons."""
         return {
             (period, opened - T0): each.reason
-            for (period, opened), each in self.aggregator.dirty.windows.items()
+            for (period, opened), each in self.aggregator.closed.dirty.windows.items()
         }
 
 

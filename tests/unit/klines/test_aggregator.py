@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from market_ingestor.klines.aggregator import DEFERRED_MAX, OPEN_MAX
+from market_ingestor.klines.open_minutes import DEFERRED_MAX, OPEN_MAX
 from market_ingestor.klines.window import Fold
 from tests.unit.klines.build import HOUR, MINUTE, SECOND, T0, Course, columns, rules, windows
 
@@ -142,7 +142,7 @@ def test_silence_closes_without_proof() -> None:
 def test_silence_closes_a_longer_window_whose_minutes_are_all_closed() -> None:
     course = begun()
     course.marks(2 * MINUTE, 2 * MINUTE + 3 * SECOND)
-    assert course.aggregator.windows == {}
+    assert course.aggregator.open.windows == {}
     course.silence(30 * SECOND)
     assert windows(course.closed, "5m") == []
     course.silence(4 * MINUTE)
@@ -209,7 +209,7 @@ def test_a_hole_that_closes_makes_the_minutes_at_its_ends_dirty() -> None:
     course = begun()
     course.trades((9, 3 * MINUTE + 30_000), prev=2)
     course.trades((10, 4 * MINUTE + 30_000))
-    course.aggregator.dirty.windows.clear()
+    course.aggregator.closed.dirty.windows.clear()
     course.trades((9, 3 * MINUTE + 30_000), prev=2, feed="r", source="rest")
     assert course.dirty == {("1m", MINUTE): "repair", ("1m", 3 * MINUTE): "repair"}
 
@@ -244,9 +244,9 @@ def test_a_late_trade_is_not_folded_but_makes_its_minute_dirty() -> None:
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((4, MINUTE + 50_000), received=2 * MINUTE + 6_000)
     assert course.dirty == {("1m", MINUTE): "late"}
-    dirty = course.aggregator.dirty.windows["1m", T0 + MINUTE]
+    dirty = course.aggregator.closed.dirty.windows["1m", T0 + MINUTE]
     assert dirty.sequence == course.sequence
-    assert MINUTE + T0 not in course.aggregator.windows
+    assert MINUTE + T0 not in course.aggregator.open.windows
 
 
 def test_a_longer_window_with_a_dirty_minute_is_recomputed_not_published() -> None:
@@ -260,9 +260,11 @@ def test_a_longer_window_with_a_dirty_minute_is_recomputed_not_published() -> No
 
 def test_a_longer_window_that_lacks_a_minute_is_recomputed_not_published() -> None:
     course = begun()
-    course.aggregator.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.aggregator.closed.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
     course.trades((3, 2 * MINUTE + 5_000))
-    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)  # by another's version
+    course.aggregator.closed.dirty.settle(
+        "1m", T0 + MINUTE, course.sequence, 0.0
+    )  # by another's version
     course.trades((4, FIVE + 5_000))
     assert windows(course.closed, "5m") == []
     assert course.dirty[("5m", 0)] == "close"
@@ -270,12 +272,12 @@ def test_a_longer_window_that_lacks_a_minute_is_recomputed_not_published() -> No
 
 def test_a_minute_never_taken_in_is_added_by_its_correction_not_exchanged() -> None:
     course = begun()
-    course.aggregator.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.aggregator.closed.lose(99, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((4, 3 * MINUTE + 5_000))
     old, new = Fold.of(columns((2, MINUTE))), Fold.of(columns((2, MINUTE), (9, MINUTE)))
     course.aggregator.correct(T0 + MINUTE, old, new)
-    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
+    course.aggregator.closed.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
     course.trades((5, FIVE + 5_000))
     assert [each[:2] for each in windows(course.closed, "5m")] == [(0, 5)]
 
@@ -283,8 +285,8 @@ def test_a_minute_never_taken_in_is_added_by_its_correction_not_exchanged() -> N
 def test_a_minute_another_published_differently_leaves_the_longer_window_to_the_database() -> None:
     course = begun()
     closing = course.trades((3, 2 * MINUTE + 5_000))[0]
-    course.aggregator.settle(closing, is_wrong=True)
-    course.aggregator.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
+    course.aggregator.closed.settle(closing, is_wrong=True)
+    course.aggregator.closed.dirty.settle("1m", T0 + MINUTE, course.sequence, 0.0)
     course.trades((4, FIVE + 5_000))
     assert windows(course.closed, "5m") == []
     assert course.dirty == {("5m", 0): "close"}
@@ -311,14 +313,14 @@ def test_the_minute_that_counted_the_original_of_a_copy_waits_for_what_is_stored
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((2, 2 * MINUTE), feed="r", source="rest", prev=1, received=2 * MINUTE + 6_000)
     assert course.dirty == {("1m", MINUTE): "recompute"}
-    assert course.aggregator.dirty.windows["1m", T0 + MINUTE].sequence == course.sequence
+    assert course.aggregator.closed.dirty.windows["1m", T0 + MINUTE].sequence == course.sequence
 
 
 def test_the_open_minute_that_counted_the_original_of_a_late_copy_waits_too() -> None:
     course = begun()
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((3, 2 * MINUTE - 1), feed="r", source="rest", prev=2, received=2 * MINUTE + 6_000)
-    window = course.aggregator.windows[T0 + 2 * MINUTE]
+    window = course.aggregator.open.windows[T0 + 2 * MINUTE]
     assert (window.is_doubtful, window.last_sequence) == (True, course.sequence)
     assert course.dirty == {("1m", MINUTE): "recompute"}
 
@@ -329,7 +331,7 @@ def test_a_copy_whose_original_is_not_remembered_doubts_the_neighbours() -> None
     course.aggregator.known.minutes.clear()
     course.trades((2, 2 * MINUTE), feed="r", source="rest", prev=1, received=2 * MINUTE + 6_000)
     assert course.dirty == {("1m", MINUTE): "recompute"}
-    assert course.aggregator.windows[T0 + 2 * MINUTE].is_doubtful
+    assert course.aggregator.open.windows[T0 + 2 * MINUTE].is_doubtful
 
 
 def test_a_trade_for_a_minute_that_had_none_makes_it_dirty() -> None:
@@ -347,9 +349,9 @@ def test_minutes_far_ahead_are_left_to_the_database() -> None:
     for number in range(OPEN_MAX + 10):
         course.trades((10 + number, 10 * HOUR + number * MINUTE, "1"), received=MINUTE + 4_000)
         course.aggregator.watermark.suspect = None
-    assert len(course.aggregator.windows) <= OPEN_MAX
-    assert 0 < len(course.aggregator.deferred) < DEFERRED_MAX
-    deferred = min(course.aggregator.deferred)
+    assert len(course.aggregator.open.windows) <= OPEN_MAX
+    assert 0 < len(course.aggregator.open.deferred) < DEFERRED_MAX
+    deferred = min(course.aggregator.open.deferred)
     course.aggregator.watermark.raise_to((deferred + MINUTE) * 1_000)
     course.silence(0)
     assert course.dirty[("1m", deferred - T0)] == "close"
@@ -449,8 +451,8 @@ def test_open_candles_come_only_when_they_changed() -> None:
 
 def test_a_longer_window_that_is_not_loaded_is_recomputed_not_published() -> None:
     course = Course()
-    course.aggregator.known_since = T0 + 2 * MINUTE
-    course.aggregator.closed_through = T0 + 2 * MINUTE
+    course.aggregator.longer.known_since = T0 + 2 * MINUTE
+    course.aggregator.closed.through = T0 + 2 * MINUTE
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((4, FIVE + 5_000))
     assert windows(course.closed, "5m") == []
@@ -459,8 +461,8 @@ def test_a_longer_window_that_is_not_loaded_is_recomputed_not_published() -> Non
 
 def test_a_longer_window_is_published_once_its_minutes_are_loaded() -> None:
     course = Course()
-    course.aggregator.known_since = T0 + 2 * MINUTE
-    course.aggregator.closed_through = T0 + 2 * MINUTE
+    course.aggregator.longer.known_since = T0 + 2 * MINUTE
+    course.aggregator.closed.through = T0 + 2 * MINUTE
     course.trades((3, 2 * MINUTE + 5_000))
     course.trades((4, 3 * MINUTE + 5_000))
     minutes = [(T0, Fold.of(columns((1, 0)))), (T0 + MINUTE, Fold.of(columns((2, MINUTE))))]

@@ -49,7 +49,7 @@ def mark(last_id: str | None = "5", symbol: str = "BTCUSDT", **fields: object) -
 def test_a_batch_reaches_its_symbol() -> None:
     ((aggregator, closings),) = intake().take(SUBJECT, batch(), 1)
     assert (aggregator.exchange, aggregator.symbol, closings) == ("okx", "BTCUSDT", [])
-    assert T0 in aggregator.windows
+    assert T0 in aggregator.open.windows
 
 
 def test_a_mark_from_a_wrong_clock_counts_from_when_it_was_stored() -> None:
@@ -144,4 +144,4 @@ def test_what_is_not_what_its_subject_promises_is_refused_and_changes_nothing(
     taken = intake()
     with pytest.raises(DecodeError):
         taken.take(subject, payload, 1)
-    assert not any(each.windows for each in taken.aggregators.values())
+    assert not any(each.open.windows for each in taken.aggregators.values())

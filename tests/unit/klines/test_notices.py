@@ -49,18 +49,18 @@ def test_a_refused_trade_of_a_closed_minute_makes_it_dirty_and_incomplete() -> N
     course.trades((1, SECOND))
     course.trades((2, MINUTE + SECOND))
     course.trades((3, 2 * MINUTE + 5 * SECOND))
-    course.aggregator.lose(2, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.aggregator.closed.lose(2, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
     assert course.dirty == {("1m", MINUTE): "recompute"}
-    assert course.aggregator.judge("1m", T0 + MINUTE) is Evidence.HOLED
-    course.aggregator.stored(columns((2, MINUTE + SECOND)), course.sequence)
-    assert course.aggregator.judge("1m", T0 + MINUTE) is Evidence.PROVEN
+    assert course.aggregator.closed.judge("1m", T0 + MINUTE) is Evidence.HOLED
+    course.aggregator.closed.stored(columns((2, MINUTE + SECOND)), course.sequence)
+    assert course.aggregator.closed.judge("1m", T0 + MINUTE) is Evidence.PROVEN
 
 
 def test_a_refused_trade_of_an_open_minute_leaves_it_to_the_database() -> None:
     course = Course()
     course.trades((1, SECOND))
     course.trades((2, MINUTE + SECOND))
-    course.aggregator.lose(2, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
+    course.aggregator.closed.lose(2, (T0 + MINUTE + SECOND) * 1_000, course.sequence)
     course.trades((3, 2 * MINUTE + 5 * SECOND))
     assert windows(course.closed) == [(0, 1, "UNKNOWN")]
     assert course.dirty == {("1m", MINUTE): "close"}

@@ -110,7 +110,7 @@ def test_a_first_version_under_way_counts_as_dirty() -> None:
     course.trades((1, 30 * SECOND))
     course.sequence += 1
     closing = course.trades((2, MINUTE + 5 * SECOND))[0]
-    course.aggregator.outstanding["1m", T0] = closing
+    course.aggregator.closed.outstanding["1m", T0] = closing
     assert course.aggregator.first_sequence() == 1
     assert again(course).dirty == {("1m", 0): "close"}
 
@@ -121,12 +121,12 @@ def test_a_longer_window_that_ends_before_it_is_loaded_is_recomputed() -> None:
     course.trades((2, SECOND))
     course.marks(3 * SECOND, 70 * SECOND)
     other = again(course)
-    before = other.aggregator.known_since
+    before = other.aggregator.longer.known_since
     other.trades((3, 5 * MINUTE + 5 * SECOND))  # nothing in the window since the restart
     assert windows(other.closed, "5m") == []
     assert other.dirty == {("5m", 0): "close"}
     other.aggregator.load_minutes(before, [(T0, course.closed[-1].fold)])
-    assert ("5m", T0) not in other.aggregator.accumulators
+    assert ("5m", T0) not in other.aggregator.longer.windows
 
 
 def test_a_longer_window_without_trades_is_not_closed_by_a_restart() -> None:
@@ -135,7 +135,7 @@ def test_a_longer_window_without_trades_is_not_closed_by_a_restart() -> None:
     course.trades((2, -SECOND))
     course.marks(3 * SECOND, 70 * SECOND)
     other = again(course)
-    other.aggregator.load_minutes(other.aggregator.known_since, [])
+    other.aggregator.load_minutes(other.aggregator.longer.known_since, [])
     other.trades((3, 5 * MINUTE + 5 * SECOND))
     assert windows(other.closed, "5m") == []
     assert other.dirty == {}
@@ -158,12 +158,12 @@ def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
     other.sequence = 50
     other.trades((20, 9 * MINUTE + SECOND), prev=8)
     other.trades((21, 10 * MINUTE + 5 * SECOND))
-    rescan = other.aggregator.dirty.rescan
+    rescan = other.aggregator.closed.dirty.rescan
     assert rescan is not None
     assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 9 * MINUTE)
     assert windows(other.closed) == []
     assert other.dirty[("1m", 9 * MINUTE)] == "close"
-    assert other.aggregator.dirty.windows["1m", T0 + MINUTE].sequence == 50
+    assert other.aggregator.closed.dirty.windows["1m", T0 + MINUTE].sequence == 50
     assert other.aggregator.first_sequence() == 50
 
 
