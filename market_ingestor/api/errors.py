@@ -1,11 +1,14 @@
 """What a caller is told when a request cannot be answered. Pure."""
 
+from collections.abc import Mapping
 from typing import Final
 
 BAD_REQUEST: Final = 400
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
+CONFLICT: Final = 409
+TOO_LARGE: Final = 413
 TOO_MANY: Final = 429
 INTERNAL: Final = 500
 UNAVAILABLE: Final = 503
@@ -19,15 +22,23 @@ class ApiProblemError(Exception):
         status: Of HTTP.
         code: One word for programs.
         retry_after_s: When to ask again, None when that would not help.
+        headers: More headers of the answer.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after_s: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
 
 def bad_parameter(name: str, problem: str) -> ApiProblemError:

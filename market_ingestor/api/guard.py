@@ -67,7 +67,7 @@ class Guard:
         access: AccessPolicy,
         timeout_s: float,
         rate_limit_rps: float,
-        refuse: Callable[[ApiProblemError], Response],
+        refuse: Callable[[Scope, ApiProblemError], Response],
     ) -> None:
         self._app = app
         self._access = access
@@ -92,16 +92,16 @@ class Guard:
             async with asyncio.timeout(self._timeout_s):
                 await self._app(scope, receive, watched)
         except ApiProblemError as problem:
-            await self._refuse(problem)(scope, receive, send)
+            await self._refuse(scope, problem)(scope, receive, send)
         except TimeoutError:
             if not has_begun:
                 late = ApiProblemError(TIMED_OUT, "timeout", "the answer took too long")
-                await self._refuse(late)(scope, receive, send)
+                await self._refuse(scope, late)(scope, receive, send)
         except Exception:  # noqa: BLE001 - the last line: nothing may reach the server's own 500
             _log.exception("request_failed", path=scope["path"])
             if not has_begun:
                 ours = ApiProblemError(INTERNAL, "internal", "something went wrong here")
-                await self._refuse(ours)(scope, receive, send)
+                await self._refuse(scope, ours)(scope, receive, send)
 
     def _check(self, request: Request) -> None:
         """Raise `ApiProblemError` unless the caller may ask now."""

@@ -1,185 +1,54 @@
-"""The table of endpoints, and the OpenAPI document made from it. Pure.
+"""The OpenAPI document, made from the table of endpoints. Pure."""
 
-Routes and document come from one table, so neither can know what the other does not.
-"""
-
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
 from market_ingestor import __version__
-from market_ingestor.api import schema
-from market_ingestor.api.params import LIMIT_DEFAULT, LIMIT_MAX
-from market_ingestor.model.period import PERIOD_MS
-from market_ingestor.model.stats import Stats
-
-_TIME: Final = {"type": "string", "description": "Unix milliseconds or RFC 3339"}
-_CURSOR: Final = {"type": "string", "description": "The `next_cursor` of the page before"}
-
-
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """One query parameter: its JSON schema, and whether it must be there."""
-
-    schema: dict[str, Any]
-    text: str
-    is_required: bool = False
-
-
-_LIMIT: Final = Parameter(
-    schema={"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-    text="How many items at most",
+from market_ingestor.api.endpoints import (
+    COMMON_ERRORS,
+    ENDPOINTS,
+    EXCHANGE,
+    SYMBOL,
+    Endpoint,
+    Parameter,
 )
-_EXCHANGE: Final = Parameter(schema={"type": "string"}, text="Name of an exchange")
-_SYMBOL: Final = Parameter(
-    schema={"type": "string"}, text="`BTCUSDT`, also written `btc-usdt`, `BTC_USDT`, `BTC/USDT`"
-)
-_FROM: Final = Parameter(schema=_TIME, text="From this time on, inclusive")
-_TO: Final = Parameter(schema=_TIME, text="Up to this time, exclusive")
-_PAGE: Final = Parameter(schema=_CURSOR, text="Go on with an earlier answer")
-_PERIOD: Final = {"type": "string", "enum": list(PERIOD_MS), "default": "1m"}
 
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One path: which handler answers it, with what, from which parameters.
-
-    Attributes:
-        answer: Type of the body's ``data``, or of the body itself outside ``/api/v1``; None
-            for this document.
-    """
-
-    path: str
-    handler: str
-    summary: str
-    answer: type | None
-    query: dict[str, Parameter] = {}
-
-    @property
-    def parameters(self) -> frozenset[str]:
-        """Return the names of the query parameters."""
-        return frozenset(self.query)
-
-
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (
-    Endpoint(
-        path="/api/v1/klines",
-        handler="klines",
-        summary="Candles in their newest versions; without `from` the newest",
-        answer=schema.KlineList,
-        query={
-            "exchange": Parameter(schema={"type": "string"}, text="Exchange", is_required=True),
-            "symbol": Parameter(schema=_SYMBOL.schema, text=_SYMBOL.text, is_required=True),
-            "period": Parameter(schema=_PERIOD, text="Length of a candle"),
-            "interval": Parameter(schema=_PERIOD, text="Another name for `period`"),
-            "from": _FROM,
-            "to": _TO,
-            "limit": _LIMIT,
-            "order": Parameter(
-                schema={"type": "string", "enum": ["asc", "desc"], "default": "asc"},
-                text="By opening time",
-            ),
-            "cursor": _PAGE,
-            "open": Parameter(
-                schema={"type": "boolean", "default": False}, text="Also candles still open"
-            ),
-            "format": Parameter(
-                schema={"type": "string", "enum": ["json", "csv"], "default": "json"},
-                text="CSV has the cursor in the header `X-Next-Cursor`",
-            ),
-        },
-    ),
-    Endpoint(
-        path="/api/v1/trades/{symbol}",
-        handler="trades",
-        summary="Stored trades, newest first",
-        answer=schema.TradeList,
-        query={
-            "exchange": _EXCHANGE,
-            "limit": _LIMIT,
-            "cursor": _PAGE,
-            "before": Parameter(schema={"type": "string"}, text="A time or a `next_cursor`"),
-            "from": _FROM,
-            "to": _TO,
-        },
-    ),
-    Endpoint(
-        path="/api/v1/symbols",
-        handler="symbols",
-        summary="What is recorded",
-        answer=schema.SymbolList,
-    ),
-    Endpoint(
-        path="/api/v1/gaps",
-        handler="gaps",
-        summary="Holes in the trades, the newest first",
-        answer=schema.GapList,
-        query={
-            "exchange": _EXCHANGE,
-            "symbol": _SYMBOL,
-            "state": Parameter(
-                schema={"type": "string", "enum": ["open", "filled", "unfillable"]},
-                text="What became of them",
-            ),
-            "from": _FROM,
-            "to": _TO,
-            "limit": _LIMIT,
-            "cursor": _PAGE,
-        },
-    ),
-    Endpoint(
-        path="/api/v1/stats/{exchange}/{symbol}",
-        handler="stats",
-        summary="Rolling statistics as they were last published",
-        answer=Stats,
-    ),
-    Endpoint(
-        path="/api/v1/info", handler="info", summary="Version and addresses", answer=schema.Info
-    ),
-    Endpoint(
-        path="/prices/latest/{symbol}",
-        handler="latest_price",
-        summary="Newest price over the exchanges of the current mode",
-        answer=schema.Price,
-        query={"exchange": _EXCHANGE},
-    ),
-    Endpoint(
-        path="/prices/latest/{exchange}/{symbol}",
-        handler="latest_price",
-        summary="Newest price on one exchange",
-        answer=schema.Price,
-    ),
-    Endpoint(path="/openapi.json", handler="openapi", summary="This document", answer=None),
-)
+JSON: Final = "application/json"
 
 _ERRORS: Final = {
-    "400": "A parameter is missing or wrong",
-    "401": "A valid token is needed",
-    "404": "Unknown symbol, or no data",
-    "429": "Too many requests",
-    "503": "The database cannot answer now",
-    "504": "The answer took too long",
+    400: "A parameter, the body or the URL is wrong",
+    401: "A valid token is needed",
+    403: "Not from there, or not with this token",
+    404: "Unknown symbol, or no data",
+    405: "Not with this method",
+    409: "Not in the present state",
+    413: "The body is too large",
+    429: "Too many requests",
+    503: "What the answer needs is not there now",
+    504: "The answer took too long",
+}
+_RETRIES: Final = frozenset({429, 503})
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
 }
 
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI document."""
-    types = [each.answer for each in ENDPOINTS if each.answer is not None]
+    types = _types()
     found, components = msgspec.json.schema_components(
-        [*types, schema.ErrorBody], ref_template="#/components/schemas/{name}"
+        types, ref_template="#/components/schemas/{name}"
     )
-    references = dict(zip([*types, schema.ErrorBody], found, strict=True))
-    components["Failure"] = {
-        "type": "object",
-        "required": ["data", "error", "message"],
-        "properties": {
-            "data": {"type": "null"},
-            "error": references[schema.ErrorBody],
-            "message": {"type": "string"},
-        },
-    }
+    references = list(zip(types, found, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for each in ENDPOINTS:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, references)
     return {
         "openapi": "3.1.0",
         "info": {"title": "market-ingestor", "version": __version__},
-        "paths": {each.path: {"get": _operation(each, references)} for each in ENDPOINTS},
+        "paths": paths,
         "components": {
             "schemas": dict(sorted(components.items())),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -188,23 +57,54 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:
+def _types() -> list[Any]:
+    """Return every type that bodies have, each once."""
+    types: list[Any] = []
+    for each in ENDPOINTS:
+        types += [kind for kind in (each.answer, each.body, each.failure) if kind not in types]
+    return [each for each in types if each is not None]
+
+
+def _reference(kind: Any, references: list[tuple[Any, Any]]) -> Any:
+    return next(schema for known, schema in references if known == kind)
+
+
+def _operation(endpoint: Endpoint, references: list[tuple[Any, Any]]) -> dict[str, Any]:
     in_path = [part[1:-1] for part in endpoint.path.split("/") if part.startswith("{")]
-    described = [_described("path", name, _in_path(name)) for name in in_path]
+    described = [_described("path", name, _in_path(endpoint, name)) for name in in_path]
     described += [_described("query", name, each) for name, each in endpoint.query.items()]
-    return {
-        "operationId": endpoint.path.strip("/").translate(str.maketrans("/.", "__", "{}")),
+    success: dict[str, Any] = {
+        "description": "Success",
+        "content": _content(endpoint, references),
+    }
+    failure = _reference(endpoint.failure, references)
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(endpoint),
         "summary": endpoint.summary,
         "parameters": described,
         "responses": {
-            "200": {"description": "Success", "content": _content(endpoint, references)},
-            **{status: _failure(text) for status, text in _ERRORS.items()},
+            str(endpoint.status): success,
+            **{
+                str(status): _failure(status, failure)
+                for status in sorted({*COMMON_ERRORS, *endpoint.errors})
+            },
         },
     }
+    if endpoint.body is not None:
+        operation["requestBody"] = {
+            "required": endpoint.is_body_required,
+            "content": {JSON: {"schema": _reference(endpoint.body, references)}},
+        }
+    return operation
 
 
-def _in_path(name: str) -> Parameter:
-    known = _SYMBOL if name == "symbol" else _EXCHANGE
+def _operation_id(endpoint: Endpoint) -> str:
+    name = endpoint.path.strip("/").translate(str.maketrans("/.-", "___", "{}"))
+    return name if endpoint.method == "GET" else f"{endpoint.method.lower()}_{name}"
+
+
+def _in_path(endpoint: Endpoint, name: str) -> Parameter:
+    known = endpoint.in_path.get(name) or {"symbol": SYMBOL, "exchange": EXCHANGE}[name]
     return Parameter(schema=known.schema, text=known.text, is_required=True)
 
 
@@ -218,26 +118,26 @@ def _described(where: str, name: str, parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _content(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:
-    if endpoint.answer is None:
-        return {"application/json": {"schema": {"type": "object"}}}
-    body = references[endpoint.answer]
-    if endpoint.path.startswith("/api/v1/"):
+def _content(endpoint: Endpoint, references: list[tuple[Any, Any]]) -> dict[str, Any]:
+    body: Any = {"type": "object"}
+    if endpoint.answer is not None:
+        body = _reference(endpoint.answer, references)
+    if endpoint.wraps:
         body = {
             "type": "object",
             "required": ["data", "error", "message"],
             "properties": {
                 "data": body,
                 "error": {"type": "null"},
-                "message": {"type": "null"},
+                "message": {"type": ["string", "null"]},
             },
         }
-    content: dict[str, Any] = {"application/json": {"schema": body}}
-    if "format" in endpoint.query:
-        content["text/csv"] = {"schema": {"type": "string"}}
+    content: dict[str, Any] = {JSON: {"schema": body}}
+    content.update({media: {"schema": {"type": "string"}} for media in endpoint.media})
     return content
 
 
-def _failure(text: str) -> dict[str, Any]:
-    reference = {"$ref": "#/components/schemas/Failure"}
-    return {"description": text, "content": {"application/json": {"schema": reference}}}
+def _failure(status: int, reference: Any) -> dict[str, Any]:
+    text = _ERRORS.get(status) or HTTPStatus(status).phrase
+    failure = {"description": text, "content": {JSON: {"schema": reference}}}
+    return failure | ({"headers": _RETRY_AFTER} if status in _RETRIES else {})

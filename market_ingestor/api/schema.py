@@ -24,6 +24,14 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every failure; ``message`` again for people."""
+
+    data: None
+    error: ErrorBody
+    message: str
+
+
 class Pagination(msgspec.Struct, frozen=True, kw_only=True):
     """Where a list goes on; null at its end."""
 
@@ -144,7 +152,7 @@ def success(data: Any) -> bytes:
 def failure(code: str, message: str) -> bytes:
     """Return the body of a failure."""
     body = ErrorBody(code=code, message=message)
-    return _encoder.encode({"data": None, "error": body, "message": message})
+    return _encoder.encode(Failure(data=None, error=body, message=message))
 
 
 def rfc3339(moment: datetime) -> str:

@@ -14,7 +14,8 @@ import msgspec
 import structlog
 
 from market_ingestor.access import AccessPolicy
-from market_ingestor.api.app import ApiOptions, ApiRole
+from market_ingestor.api.app import ApiOptions
+from market_ingestor.api.role import ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings

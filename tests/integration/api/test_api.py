@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from market_ingestor.access import AccessPolicy
-from market_ingestor.api.app import ApiOptions, ApiRole
+from market_ingestor.api.app import ApiOptions
 from market_ingestor.api.ports import ReadStore
+from market_ingestor.api.role import ApiRole
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.klines.stats import RollingStats

@@ -1,0 +1,108 @@
+"""The role ``api``: follows the bus and serves REST. SHELL."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+from starlette.routing import BaseRoute
+
+from market_ingestor.api.app import ApiOptions, make_app
+from market_ingestor.api.catalog import Catalog
+from market_ingestor.api.handlers import DataHandlers
+from market_ingestor.api.memory import Memory
+from market_ingestor.api.ports import ReadStore
+from market_ingestor.api.queries import Queries
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.runtime.role import Health
+from market_ingestor.runtime.web import WebServer, listen
+
+_log = structlog.get_logger(__name__)
+
+WARM_UP_S: Final = 10.0  # to read what memory needs; then requests are answered all the same
+TAIL_BYTES: Final = 64 * 1024 * 1024  # of candles kept while the database lags
+
+
+class ApiRole:
+    """The role ``api``.
+
+    Args:
+        bus: A connection of its own.
+        store: Committed data.
+        options: What an operator may choose.
+        is_test_mode: Whether exchanges mean their simulations now.
+        is_store_up: Whether the database answered when it was last asked.
+        more_routes: Of the process: health and metrics.
+
+    Attributes:
+        port: Where it is served, once it runs.
+    """
+
+    name = "api"
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: ReadStore,
+        options: ApiOptions,
+        *,
+        is_test_mode: Callable[[], bool] = lambda: False,
+        is_store_up: Callable[[], bool] = lambda: False,
+        more_routes: Sequence[BaseRoute] = (),
+    ) -> None:
+        self._bus = bus
+        self._is_store_up = is_store_up
+        self._options = options
+        self._memory = Memory(bus, tail_bytes=TAIL_BYTES)
+        catalog = Catalog(store, self._memory, is_test_mode)
+        queries = Queries(store, self._memory, catalog)
+        handlers = DataHandlers(queries, options.addresses, is_test_mode)
+        self._app = make_app(options, [handlers], more_routes)
+        self._stopping = asyncio.Event()
+        self._server: WebServer | None = None
+        self.port = options.port
+
+    def stop(self) -> None:
+        """Take no new requests; those under way are answered."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Return how it is: ready while it can answer from memory or from the database."""
+        problems = []
+        if not self._bus.is_connected:
+            problems.append("nats is not connected")
+        if not self._memory.is_warm:
+            problems.append("memory is not read yet")
+        if self._memory.tail.overflowed:
+            problems.append("candles waited for the database too long and are not shown")
+        can_answer = self._memory.is_warm or self._is_store_up()
+        is_serving = self._server is not None and not self._stopping.is_set()
+        return Health(
+            is_ready=is_serving and can_answer,
+            problems=tuple(problems),
+            details={"tail_candles": len(self._memory.tail), "tail_bytes": self._memory.tail.size},
+        )
+
+    async def run(self) -> None:
+        """Answer requests until `stop`."""
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._memory.run())
+            try:
+                await self._serve()
+            finally:
+                following.cancel()
+
+    async def _serve(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WARM_UP_S):
+                await self._memory.warm()
+        listener = listen("api.port", self._options.host, self._options.port)
+        server = self._server = WebServer(self._app, listener)
+        self.port = server.port
+        _log.info("api_serving", host=self._options.host, port=self.port)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.run())
+            await self._stopping.wait()
+            server.stop()
+            await serving
