@@ -159,6 +159,16 @@ ensure_servers() {
   unlock_set_up
 }
 
+# ensure_test_tools: promtool and prometheus. Without them the tests that need them are skipped.
+ensure_test_tools() {
+  command -v promtool >/dev/null 2>&1 && return 0
+  lock_set_up
+  if ! command -v promtool >/dev/null 2>&1; then
+    (install_packages prometheus) || say "no Prometheus: tests of metrics and alerts are skipped"
+  fi
+  unlock_set_up
+}
+
 # run_project ARGUMENTS...: becomes the project's command line.
 run_project() {
   exec "$VENV_PYTHON" -P -m market_ingestor "$@"

@@ -82,7 +82,7 @@ install_all "${new[@]}" || { update_lists && install_all "${new[@]}"; }
 if command -v systemctl >/dev/null 2>&1; then
   for package in "${new[@]}"; do
     case "$package" in
-      nats-server | postgresql) systemctl disable --quiet "$package.service" 2>/dev/null || true ;;
+      nats-server | postgresql | prometheus) systemctl disable --quiet "$package.service" 2>/dev/null || true ;;
     esac
   done
 fi

@@ -16,6 +16,7 @@ import structlog
 from market_ingestor import metrics
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
+from market_ingestor.bus.publisher_metrics import PublisherMetrics
 from market_ingestor.config import ExchangeSettings, IngestSettings
 from market_ingestor.connectors.batcher import Batcher
 from market_ingestor.connectors.context import ExchangeContext
@@ -23,6 +24,7 @@ from market_ingestor.connectors.feed import FeedNames
 from market_ingestor.connectors.fleet import Fleet
 from market_ingestor.connectors.history import KnownIds
 from market_ingestor.connectors.outbox import Outbox
+from market_ingestor.connectors.refill_queue import HOLES_MAX
 from market_ingestor.connectors.registry import configured_venue, ws_base
 from market_ingestor.connectors.stream_guard import StreamGuard
 from market_ingestor.model.event import WHOLE_FEED
@@ -192,17 +194,16 @@ class _Exporter:
     def __init__(self, role: IngestRole) -> None:
         self._role = role
         self._exported: Counter[tuple[object, ...]] = Counter()
+        self._published = PublisherMetrics(role.publisher, role.name)
 
     def export(self) -> None:
         """Bring every metric of this role up to date."""
         for fleet in self._role.fleets:
             self._export_exchange(fleet)
-        publisher, outbox, name = self._role.publisher, self._role.outbox, self._role.name
-        metrics.publish_in_flight.labels(name).set(publisher.in_flight)
+        outbox = self._role.outbox
         metrics.queue_items.labels("ingest_trades").set(outbox.trades)
         metrics.queue_items_max.labels("ingest_trades").set(outbox.trades_max)
-        self._count(metrics.publish_resent_total, publisher.resent, name)
-        self._count(metrics.publish_rejected_total, publisher.refused, name)
+        self._published.export()
 
     def _export_exchange(self, fleet: Fleet) -> None:
         exchange, account = fleet.context.exchange, fleet.context.account
@@ -217,6 +218,9 @@ class _Exporter:
             fleet.context.last_trade_us / 1e6
         )
         self._count(metrics.feed_reconnects_total, fleet.context.reconnects, exchange)
+        refills = f"ingest_refills_{exchange}"
+        metrics.queue_items.labels(refills).set(fleet.refiller.open_holes)
+        metrics.queue_items_max.labels(refills).set(HOLES_MAX)
         for state, count in fleet.refiller.states.items():
             self._count(metrics.gaps_total, count, exchange, state)
 

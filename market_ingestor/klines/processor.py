@@ -17,6 +17,7 @@ from market_ingestor import metrics
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
+from market_ingestor.bus.publisher_metrics import PublisherMetrics
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
 from market_ingestor.errors import DecodeError
@@ -46,6 +47,8 @@ READ_WAIT_S: Final = 0.25  # also how soon a stop is noticed
 YIELD_AFTER: Final = 100  # messages folded before other tasks get their turn
 PUBLICATIONS_MAX: Final = 20_000  # waiting; beyond it reading waits, so memory stays bounded
 PUBLICATIONS_LOW: Final = 10_000
+PUBLICATIONS: Final = "klines_publications"  # their name as a queue
+GAUGE_INTERVAL_S: Final = 1.0
 SILENCE_CHECK_S: Final = 0.5
 RECORD_MARGIN_US: Final = 600_000_000  # between clocks of processes when looking for versions
 DRAIN_WAIT_S: Final = 2.0  # for publications under way, then for the records
@@ -163,6 +166,7 @@ class KlineProcessor:
                     self.corrections.run(),
                     self._live.run(),
                     self._book.run(),
+                    self._keep_gauges(),
                     follow(self._bus, since_us, self._lose),
                 )
             ]
@@ -197,6 +201,14 @@ class KlineProcessor:
 
     def _lose(self, exchange: str, symbol: str, trade_id: int, time_us: int) -> None:
         self.intake.lose(exchange, symbol, trade_id, time_us, self._next_sequence - 1)
+
+    async def _keep_gauges(self) -> None:
+        published = PublisherMetrics(self._publisher, ROLE)
+        metrics.queue_items_max.labels(PUBLICATIONS).set(PUBLICATIONS_MAX)
+        while True:
+            published.export()
+            metrics.queue_items.labels(PUBLICATIONS).set(len(self._chains))
+            await asyncio.sleep(GAUGE_INTERVAL_S)
 
     # -- reading
 

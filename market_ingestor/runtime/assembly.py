@@ -278,7 +278,7 @@ async def serving_health(settings: Settings, names: Sequence[str]) -> AsyncItera
     port = settings.metrics.port
     if port is None:
         port = PORTS[names[0]] if len(names) == 1 else SHARED_PORT
-    report = HealthReport()
+    report = HealthReport(names=names)
     server = WebServer(health_app(report), listen("metrics.port", settings.metrics.host, port))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.run(), name="health")

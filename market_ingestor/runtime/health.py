@@ -4,7 +4,7 @@ Live says the event loop turns. Ready says every role of the process can do its 
 another role lacks never makes a process unready, it only degrades ``/health``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,10 +34,12 @@ class HealthReport:
 
     Attributes:
         is_stopping: Set first of all when the process is told to end.
+        names: The roles this process is for, also before they run.
     """
 
-    def __init__(self, roles: Sequence[Role] = ()) -> None:
+    def __init__(self, roles: Sequence[Role] = (), *, names: Collection[str] = ()) -> None:
         self.roles: Sequence[Role] = roles
+        self.names = tuple(names) or tuple(role.name for role in roles)
         self.is_started = False
         self.is_stopping = False
 
@@ -78,7 +80,8 @@ def health_routes(report: HealthReport) -> list[Route]:
         return _json(report.as_dict(), OK)
 
     async def scrape(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = metrics.exposition(report.names)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     handlers: dict[str, Callable[[Request], Any]] = {
         "/health/live": live,

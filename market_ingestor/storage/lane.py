@@ -114,9 +114,9 @@ class Lane:
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
-        self._queue = metrics.queue_items.labels(queue=f"save {stream}")
+        self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
-        metrics.queue_items_max.labels(queue=f"save {stream}").set(
+        metrics.queue_items_max.labels(queue=f"save_{stream}").set(
             limits.batch_size_max * (writers_max + 1)
         )
         self.committed = 0

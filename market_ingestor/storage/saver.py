@@ -15,6 +15,7 @@ from market_ingestor import metrics
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
+from market_ingestor.bus.publisher_metrics import PublisherMetrics
 from market_ingestor.bus.reader import Delivery
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.runtime.role import Health
@@ -245,7 +246,9 @@ class BatchSaver:
                     _log.info("policy_changed", policy=query, table=table, after=str(after))
 
     async def _keep_gauges(self) -> None:
+        published = PublisherMetrics(self._publisher, ROLE)
         while True:
+            published.export()
             oldest_us = self.trades.oldest_us
             metrics.raw_unsaved_oldest_timestamp_seconds.set((oldest_us or 0) / 1e6)
             await asyncio.sleep(GAUGE_INTERVAL_S)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from market_ingestor import metrics
 from market_ingestor.config import ExchangeSettings
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.simulator import SimulatedVenue
@@ -23,6 +22,7 @@ from tests.integration.connectors.harness import (
     truth,
     until,
 )
+from tests.support.metrics import value
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
@@ -107,9 +107,6 @@ async def test_malformed_frames_cost_one_counter_each(nats_server: NatsHandle) -
 
 
 async def test_the_metrics_balance_like_the_account(nats_server: NatsHandle) -> None:
-    def value(counter: str, **labels: str) -> float:
-        return metrics.REGISTRY.get_sample_value(counter, labels) or 0.0
-
     async with (
         connected(nats_server) as bus,
         SimulatedVenue("kraken", ["BTC-USD"], rate=100) as venue,
