@@ -9,6 +9,7 @@ from typing import Final
 
 from market_ingestor.api.errors import unknown_symbol
 from market_ingestor.api.memory import Memory
+from market_ingestor.api.params import symbol_name
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated, simulated_name
@@ -49,6 +50,23 @@ class Catalog:
         """Return the exchange a caller means: in test mode the simulated one."""
         return simulated_name(exchange) if self._is_test_mode() else exchange
 
+    def meant_symbol(self, exchange: str, spelling: str) -> str:
+        """Return our symbol for a spelling, the venue's own included (``XBT/USD``).
+
+        Args:
+            exchange: As returned by `meant`.
+
+        Raises:
+            ApiProblemError: It cannot be a symbol at all.
+        """
+        listing = self._memory.listings.resolve(exchange, spelling)
+        if listing is not None:
+            return listing.symbol
+        for each in self._stored:
+            if each.exchange == exchange and each.venue_symbol == spelling:
+                return each.symbol
+        return symbol_name(spelling)
+
     async def exchanges(self, symbol: str) -> list[str]:
         """Return the exchanges of the current mode that have a symbol.
 
@@ -59,6 +77,7 @@ class Catalog:
         found = {name for name, known, _ in self._memory.tail.known() if known == symbol}
         found.update(name for name, known, _ in self._memory.open.known() if known == symbol)
         found.update(self._memory.prices.exchanges(symbol))
+        found.update(self._memory.listings.exchanges(symbol))
         try:
             stored = await self.stored()
         except StoreUnavailableError:
@@ -84,6 +103,8 @@ class Catalog:
             return
         instrument = (exchange, symbol)
         memory = self._memory
+        if memory.listings.get(exchange, symbol) is not None:
+            return
         if any(key[:2] == instrument for key in (*memory.tail.known(), *memory.open.known())):
             return
         if not any((each.exchange, each.symbol) == instrument for each in await self.stored()):

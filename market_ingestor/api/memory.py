@@ -13,10 +13,12 @@ from market_ingestor import metrics
 from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, LatestStats, OpenKlines
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
+from market_ingestor.bus.listings import follow_listings
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.listing import ListingBook
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stats import Stats
 
@@ -58,6 +60,7 @@ class Memory:
         prices: Newest trade of every instrument.
         stats: Newest rolling statistics of every instrument.
         feeds: Which instruments a living feed carries.
+        listings: What the venues list of the instruments carried.
     """
 
     def __init__(self, bus: Bus, *, tail_bytes: int) -> None:
@@ -67,6 +70,7 @@ class Memory:
         self.prices = LatestPrices()
         self.stats = LatestStats()
         self.feeds = Feeds()
+        self.listings = ListingBook()
         self._warm_klines = asyncio.Event()
         self._warm_trades = asyncio.Event()
         self._asked: set[tuple[str, str]] = set()
@@ -89,6 +93,7 @@ class Memory:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_klines())
             tasks.create_task(self._follow_trades())
+            tasks.create_task(follow_listings(self._bus, self.listings.put))
 
     async def _state(self, stream: str) -> StreamState:
         """Return the state of a stream, waiting until the bus can tell."""

@@ -109,7 +109,8 @@ class Queries:
             else:
                 from_ms = max(from_ms, query.cursor.open_time + 1)
         exchange = self._catalog.meant(query.exchange)
-        key = (exchange, query.symbol, query.period)
+        symbol = self._catalog.meant_symbol(exchange, query.symbol)
+        key = (exchange, symbol, query.period)
         # The table first: what was committed and forgotten by memory in between is in neither
         # the other way round.
         stored = await self._store.klines(
@@ -119,7 +120,7 @@ class Queries:
         newer += self._memory.tail.klines(key, from_ms, to_ms)
         merged = overlay(stored, newer)
         if not merged:
-            await self._catalog.require(exchange, query.symbol)
+            await self._catalog.require(exchange, symbol)
         windows = sorted(merged, reverse=newest_first)[: query.limit]
         cursor = None
         if len(windows) == query.limit:
@@ -134,12 +135,14 @@ class Queries:
             ApiProblemError: The symbol is not known.
             StoreUnavailableError: The table cannot be read.
         """
+        symbol = query.symbol
         if query.exchange is None:
-            exchanges = await self._catalog.exchanges(query.symbol)
+            exchanges = await self._catalog.exchanges(symbol)
         else:
             exchanges = [self._catalog.meant(query.exchange)]
+            symbol = self._catalog.meant_symbol(exchanges[0], symbol)
         found = await self._store.trades(
-            query.symbol,
+            symbol,
             exchanges,
             from_ms=query.from_ms,
             to_ms=query.to_ms,
@@ -147,7 +150,7 @@ class Queries:
             limit=query.limit,
         )
         if not found:
-            await self._catalog.require(exchanges[0], query.symbol)
+            await self._catalog.require(exchanges[0], symbol)
         cursor = None
         if len(found) == query.limit:
             last = found[-1]
@@ -211,6 +214,7 @@ class Queries:
             exchanges = await self._catalog.exchanges(symbol)
         else:
             exchanges = [self._catalog.meant(exchange)]
+            symbol = self._catalog.meant_symbol(exchanges[0], symbol)
             await self._catalog.require(exchanges[0], symbol)
         await asyncio.gather(*(self._recall(each, symbol) for each in exchanges))
         newest = max(
@@ -246,6 +250,7 @@ class Queries:
             StoreUnavailableError: Memory knows nothing of it, and the table cannot be read.
         """
         exchange = self._catalog.meant(exchange)
+        symbol = self._catalog.meant_symbol(exchange, symbol)
         found = self._memory.stats.get(exchange, symbol)
         if found is None:
             await self._catalog.require(exchange, symbol)

@@ -71,7 +71,8 @@ class SymbolItem(msgspec.Struct, frozen=True, kw_only=True):
     """An instrument that is recorded.
 
     ``feed``: ``up`` while a feed says it is alive, ``down`` when none does, null when none was
-    heard. ``volume``: what amounts mean, ``base`` or ``updates``.
+    heard. ``volume``: what amounts mean, ``base`` or ``updates``. From ``venue_symbol`` on, what
+    the venue lists; null where it does not say.
     """
 
     symbol: str
@@ -81,6 +82,12 @@ class SymbolItem(msgspec.Struct, frozen=True, kw_only=True):
     first_trade_at: str | None
     feed: str | None
     volume: str | None
+    venue_symbol: str | None
+    base: str | None
+    quote: str | None
+    price_step: str | None
+    amount_step: str | None
+    state: str
 
 
 class SymbolList(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +199,12 @@ def symbol_item(stored: StoredSymbol, feed: str | None) -> SymbolItem:
         first_trade_at=rfc3339(stored.first_trade_at) if stored.first_trade_at else None,
         feed=feed,
         volume=stored.volume_kind,
+        venue_symbol=stored.venue_symbol,
+        base=stored.base,
+        quote=stored.quote,
+        price_step=stored.price_step,
+        amount_step=stored.amount_step,
+        state=stored.state,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.listing import Listing
 from market_ingestor.model.stats import Stats
 from market_ingestor.model.trade import WIRE_VERSION, Mark, TradeBatch
 
@@ -25,13 +26,14 @@ _mark: Final = msgspec.json.Decoder(Mark)
 _kline: Final = msgspec.json.Decoder(Kline)
 _event: Final = msgspec.json.Decoder(MarketEvent)
 _stats: Final = msgspec.json.Decoder(Stats)
+_listing: Final = msgspec.json.Decoder(Listing)
 
 _DecodedT = TypeVar(
-    "_DecodedT", TradeBatch[str], TradeBatch[Decimal], Mark, Kline, MarketEvent, Stats
+    "_DecodedT", TradeBatch[str], TradeBatch[Decimal], Mark, Kline, MarketEvent, Stats, Listing
 )
 
 
-def encode(message: TradeBatch[str] | Mark | Kline | MarketEvent | Stats) -> bytes:
+def encode(message: TradeBatch[str] | Mark | Kline | MarketEvent | Stats | Listing) -> bytes:
     """Return the JSON of a message, without blanks, keys in the contract's order."""
     return _encoder.encode(message)
 
@@ -84,3 +86,8 @@ def event(subject: str, payload: bytes) -> MarketEvent:
 def stats(subject: str, payload: bytes) -> Stats:
     """Decode rolling statistics."""
     return _decode(_stats, subject, payload)
+
+
+def listing(subject: str, payload: bytes) -> Listing:
+    """Decode an instrument's listing."""
+    return _decode(_listing, subject, payload)

@@ -7,7 +7,7 @@ above speaks of subjects, payloads and sequences.
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -80,6 +80,21 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     subject: str
     sequence: int
     payload: bytes
+
+
+@contextlib.contextmanager
+def _heeding_cancellation() -> Iterator[None]:
+    """Raise the cancellation of this task at the end of the block, if there was one.
+
+    Until Python 3.12 `asyncio.wait_for`, on which every request rests, swallows a cancellation
+    that arrives together with the answer: a task that asks in a loop would never end.
+    """
+    try:
+        yield
+    finally:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
 
 class Bus:
@@ -201,12 +216,10 @@ class Bus:
             TimeoutError, nats.errors.Error: It did not answer.
         """
         payload = msgspec.json.encode(body) if body is not None else b""
-        message = await self.client.request(f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S)
-        # Until Python 3.12 `asyncio.wait_for`, on which the request rests, swallows a cancellation
-        # that arrives together with the answer: a task that asks in a loop would never end.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
+        with _heeding_cancellation():
+            message = await self.client.request(
+                f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S
+            )
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         error = answer.get("error")
         if error is not None:
@@ -339,13 +352,19 @@ class Bus:
 
     # -- key-value buckets
 
-    async def bucket(self, name: str, *, max_age_s: float | None = None) -> "Bucket":
-        """Return a KV bucket, creating it when missing."""
+    async def bucket(
+        self, name: str, *, max_age_s: float | None = None, max_bytes: int | None = None
+    ) -> "Bucket":
+        """Return a KV bucket, creating it when missing, with limits if any."""
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
-        try:
-            return Bucket(await js.key_value(name))
-        except (BucketNotFoundError, NotFoundError):
-            return Bucket(await js.create_key_value(bucket=name, ttl=max_age_s, history=1))
+        with _heeding_cancellation():
+            try:
+                return Bucket(await js.key_value(name))
+            except (BucketNotFoundError, NotFoundError):
+                made = await js.create_key_value(
+                    bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1
+                )
+                return Bucket(made)
 
 
 class Bucket:
@@ -356,19 +375,22 @@ class Bucket:
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, None when it has none; raises `TROUBLE`."""
-        try:
-            entry = await self._store.get(key)
-        except KeyNotFoundError:
-            return None
+        with _heeding_cancellation():
+            try:
+                entry = await self._store.get(key)
+            except KeyNotFoundError:
+                return None
         return entry.value
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key, durably when this returns; raises `TROUBLE`."""
-        await self._store.put(key, value)
+        with _heeding_cancellation():
+            await self._store.put(key, value)
 
     async def keys(self) -> list[str]:
         """Return the keys that have a value; raises `TROUBLE`."""
-        try:
-            return await self._store.keys()
-        except NoKeysError:
-            return []
+        with _heeding_cancellation():
+            try:
+                return await self._store.keys()
+            except NoKeysError:
+                return []

@@ -29,7 +29,7 @@ class RoleRights(NamedTuple):
 
 
 def _bucket(name: str) -> str:
-    return f"$KV.{name}.>"
+    return subjects.bucket_subject(name, ">")
 
 
 ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
@@ -41,6 +41,7 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             subjects.dead("ingest"),
             _bucket(subjects.CONTROL_BUCKET),
             _bucket(subjects.MEMBERS_BUCKET),
+            _bucket(subjects.INSTRUMENTS_BUCKET),
         ),
         (_INBOX,),
     ),

@@ -20,6 +20,7 @@ SAVE_DURABLE: Final = "save"  # the savers' shared consumer; the same name on ea
 CONTROL_BUCKET: Final = "market_control"
 MEMBERS_BUCKET: Final = "market_members"
 STATE_BUCKET: Final = "market_klines_state"
+INSTRUMENTS_BUCKET: Final = "market_instruments"
 
 MARK_TOKEN: Final = "_"  # noqa: S105 - a subject token, no secret
 
@@ -94,6 +95,22 @@ def event(exchange: str, symbol: str) -> str:
 def dead(role: str) -> str:
     """Return the subject of a role's dead letters."""
     return f"market.dead.{role}"
+
+
+def instrument_key(exchange: str, symbol: str) -> str:
+    """Return the key of an instrument in its bucket."""
+    _checked(exchange, symbol)
+    return f"{exchange}.{symbol}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """Return the stream a bucket is kept in."""
+    return f"KV_{bucket}"
+
+
+def bucket_subject(bucket: str, key: str) -> str:
+    """Return the subject of a key of a bucket; ``>`` stands for all keys."""
+    return f"$KV.{bucket}.{key}"
 
 
 def parse_raw(subject: str) -> RawAddress:

@@ -5,12 +5,13 @@ knowledge of each instrument between the connections that carry it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
 
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.gaps import GapFinder
 from market_ingestor.connectors.history import (
@@ -21,6 +22,7 @@ from market_ingestor.connectors.history import (
 )
 from market_ingestor.connectors.instruments import load_instruments
 from market_ingestor.connectors.intake import Track
+from market_ingestor.connectors.listings import listing_of
 from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.refill import Refiller
 from market_ingestor.connectors.rest import RestClient
@@ -48,6 +50,7 @@ class Fleet:
         sockets: How many sessions carry each symbol side by side.
         owns: Whether this process is for (exchange, symbol); the others are another shard's.
         known_ids: Asked where the stream holds nothing of an instrument.
+        listings: Told what the venue lists of the instruments carried.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Fleet:
         bus: Bus,
         owns: Owner,
         known_ids: KnownIds | None = None,
+        listings: ListingWriter | None = None,
     ) -> None:
         self.context = context
         self._rest = RestClient(
@@ -71,6 +75,7 @@ class Fleet:
         self._bus = bus
         self._owns = owns
         self._known_ids = known_ids
+        self._listings = listings
         self._table: InstrumentTable | None = None
         self._unknown: list[str] = []
         self._tracks: dict[str, Track] = {}
@@ -146,6 +151,7 @@ class Fleet:
         if self._table is None or self._tasks is None:
             return
         wanted = self._resolve(self._table)
+        self._tell(self._table, wanted)
         for session in list(self._sessions):
             kept = [each for each in session.tracks if each.instrument.symbol in wanted]
             if not kept:
@@ -179,6 +185,18 @@ class Fleet:
             _log.warning("symbols_not_listed", exchange=self.context.exchange, symbols=unknown)
         self._unknown = unknown
         return wanted
+
+    def _tell(self, table: InstrumentTable, wanted: Mapping[str, Instrument]) -> None:
+        """Have the other roles know what is carried, and what was and is listed no more."""
+        if self._listings is None:
+            return
+        exchange, venue = self.context.exchange, self.context.venue
+        for instrument in wanted.values():
+            self._listings.put(listing_of(exchange, venue, instrument))
+        for symbol, track in self._tracks.items():
+            if symbol not in wanted and table.resolve(symbol) is None:
+                gone = listing_of(exchange, venue, track.instrument, is_listed=False)
+                self._listings.put(gone)
 
     def _track(self, instrument: Instrument) -> Track:
         wait_s = self.context.settings.reorder_wait_ms / 1000

@@ -15,6 +15,7 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.publisher_metrics import PublisherMetrics
 from market_ingestor.config import ExchangeSettings, IngestSettings
@@ -79,6 +80,7 @@ class IngestRole:
         self._is_started = False
         self.publisher = Publisher(bus)
         self._guard = StreamGuard(bus)
+        self._listings = ListingWriter(bus)
         self.outbox = Outbox(
             self.publisher,
             Batcher(
@@ -121,6 +123,7 @@ class IngestRole:
             bus=self._bus,
             owns=self._owns_feed if venue.limits.is_exclusive else self._owns,
             known_ids=self._known_ids,
+            listings=self._listings,
         )
 
     def _owns(self, exchange: str, symbol: str) -> bool:
@@ -138,6 +141,7 @@ class IngestRole:
                 tasks.create_task(self.publisher.run()),
                 tasks.create_task(self._guard.run()),
                 tasks.create_task(self.outbox.run()),
+                tasks.create_task(self._listings.run()),
                 tasks.create_task(self._export()),
             ]
             feeds = [tasks.create_task(fleet.run()) for fleet in self.fleets]

@@ -51,6 +51,7 @@ _LIMITS: Final = Limits(
     rest_requests_per_s=1.0,  # there is no REST
     has_contiguous_ids=False,
     has_ids=False,
+    volume_kind="updates",  # a line without an amount counts as one
     # A line is a trade and TCP brings it once: of equal lines each counts.
     repeats_frames=False,
     confirms_after_s=0.0,  # who is connected gets everything

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from market_ingestor.model.instrument import VenueInstrument
+from market_ingestor.model.listing import VolumeKind
 from market_ingestor.model.trade import TextTrade
 
 RejectReason: TypeAlias = Literal[
@@ -107,6 +108,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         rest_requests_per_s: Sustained REST rate for trade history.
         has_contiguous_ids: Whether ids of an instrument grow by one, so that a jump is a hole.
         has_amounts: Whether every trade must carry a positive amount.
+        volume_kind: What amounts mean: traded units, or updates where most trades bring none.
         has_ids: Whether trades have ids; without, `decode` leaves them empty and the connection
             makes them up (`connectors.made_up_ids`).
         repeats_frames: Whether the venue is known to send a frame twice; only of a venue without
@@ -130,6 +132,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rest_requests_per_s: float
     has_contiguous_ids: bool
     has_amounts: bool = True
+    volume_kind: VolumeKind = "base"
     has_ids: bool = True
     repeats_frames: bool = False
     confirms_after_s: float | None = None

@@ -42,6 +42,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     venue: VenueInstrument
 
 
+def stripped(spelling: str) -> str:
+    """Return what is left of a spelling in symbols: ``btc-usdt`` and ``BTC/USDT`` are one."""
+    return _UNSAFE.sub("", spelling.upper())
+
+
 def _suffix(venue_symbol: str) -> str:
     """Return a stable mark, unique per venue name, of characters that symbols may have."""
     return "X" + base64.b32encode(venue_symbol.encode()).decode().rstrip("=")
@@ -58,7 +63,7 @@ class InstrumentTable:
         self._by_symbol: dict[str, Instrument] = {}
         self._by_venue: dict[str, Instrument] = {}
         for venue in sorted(listed, key=lambda each: each.venue_symbol):
-            symbol = _UNSAFE.sub("", (venue.base + venue.quote).upper())
+            symbol = stripped(venue.base + venue.quote)
             if not symbol or symbol in self._by_symbol:
                 symbol += _suffix(venue.venue_symbol)
             instrument = Instrument(symbol=symbol, venue=venue)
@@ -74,4 +79,4 @@ class InstrumentTable:
     def resolve(self, spelling: str) -> Instrument | None:
         """Return the instrument a person means by ``BTCUSDT``, ``btc-usdt`` or ``BTC/USDT``."""
         found = self._by_venue.get(spelling) or self._by_symbol.get(spelling)
-        return found or self._by_symbol.get(_UNSAFE.sub("", spelling.upper()))
+        return found or self._by_symbol.get(stripped(spelling))

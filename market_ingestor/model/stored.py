@@ -23,7 +23,7 @@ class StoredTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StoredSymbol(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row of ``market_symbols``."""
+    """A row of ``market_symbols``; what the venue lists is None until it was told."""
 
     exchange: str
     symbol: str
@@ -31,6 +31,12 @@ class StoredSymbol(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first_trade_at: datetime | None
     last_trade_at: datetime | None
     volume_kind: str | None
+    venue_symbol: str | None = None
+    base: str | None = None
+    quote: str | None = None
+    price_step: str | None = None
+    amount_step: str | None = None
+    state: str = "active"
 
 
 class StoredGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -18,6 +18,7 @@ from market_ingestor.api.app import ApiOptions
 from market_ingestor.api.role import ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.listings import BYTES_MAX as LISTING_BYTES_MAX
 from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
 from market_ingestor.connectors import registry
 from market_ingestor.connectors.history import KnownIds, KnownTrade
@@ -108,6 +109,7 @@ async def prepare_bus(servers: Sequence[str], nats: NatsSettings) -> None:
         await bus.bucket(subjects.CONTROL_BUCKET)
         await bus.bucket(subjects.MEMBERS_BUCKET, max_age_s=MEMBER_AGE_S)
         await bus.bucket(subjects.STATE_BUCKET)
+        await bus.bucket(subjects.INSTRUMENTS_BUCKET, max_bytes=LISTING_BYTES_MAX)
     finally:
         await bus.close()
 

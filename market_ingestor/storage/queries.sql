@@ -247,6 +247,9 @@ ON CONFLICT (exchange, symbol) DO UPDATE SET
     venue_symbol = excluded.venue_symbol, base = excluded.base, quote = excluded.quote,
     price_step = excluded.price_step, amount_step = excluded.amount_step,
     volume_kind = excluded.volume_kind, state = excluded.state, updated_at = excluded.updated_at
+WHERE (t.venue_symbol, t.base, t.quote, t.price_step, t.amount_step, t.volume_kind, t.state)
+    IS DISTINCT FROM (excluded.venue_symbol, excluded.base, excluded.quote, excluded.price_step,
+        excluded.amount_step, excluded.volume_kind, excluded.state)
 
 -- name: window_trades
 -- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): trades in the venue's order.

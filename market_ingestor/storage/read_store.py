@@ -142,14 +142,7 @@ class DatabaseReadStore:
     async def symbols(self) -> Sequence[StoredSymbol]:
         """Return every instrument ever seen, by exchange and symbol; counts are seconds old."""
         return [
-            StoredSymbol(
-                exchange=row["exchange"],
-                symbol=row["symbol"],
-                trade_count=row["trade_count"],
-                first_trade_at=row["first_trade_at"],
-                last_trade_at=row["last_trade_at"],
-                volume_kind=row["volume_kind"],
-            )
+            StoredSymbol(**{name: row[name] for name in StoredSymbol.__struct_fields__})
             for row in await self._database.fetch(QUERIES["symbols"])
         ]
 

@@ -14,6 +14,7 @@ import structlog
 from market_ingestor import metrics
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.listings import follow_listings
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.publisher_metrics import PublisherMetrics
 from market_ingestor.bus.reader import Delivery
@@ -24,6 +25,7 @@ from market_ingestor.storage.dead import ROLE, DeadLetters
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.janitor import Janitor
 from market_ingestor.storage.lane import Lane, Sorted
+from market_ingestor.storage.listings import ListingTable
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.rows import gap_row, kline_row, trade_rows
 from market_ingestor.storage.timescale import Database
@@ -90,6 +92,7 @@ class BatchSaver:
         self._stop_grace_s = stop_grace_s
         self._publisher = Publisher(bus, items_max=DEAD_LETTERS_IN_FLIGHT)
         self._janitor = Janitor(bus, self._publisher)
+        self._listings = ListingTable()
         self._started = False
         self._stopping = False
         self._partitions_due = 0.0
@@ -134,6 +137,7 @@ class BatchSaver:
                     self._database.watch(),
                     self._do_duties(),
                     self._janitor.run(),
+                    follow_listings(self._bus, self._listings.put),
                     self._keep_gauges(),
                 )
             ]
@@ -197,6 +201,7 @@ class BatchSaver:
                     await self._keep_partitions()
                     self._partitions_due = loop.time() + PARTITION_INTERVAL_S
                 await sum_symbols(self._database)
+                await self._listings.save(self._database)
                 if loop.time() >= self._policies_due:  # last: nothing else may hang on them
                     self._policies_due = loop.time() + PARTITION_INTERVAL_S
                     await self.keep_policies()

@@ -27,6 +27,7 @@ from market_ingestor.storage.timescale import Database
 from tests.integration.push.harness import MINUTE, START, Market, kline, market
 from tests.support.servers import NatsHandle
 from tests.unit.klines.build import columns
+from tests.unit.model.test_listing import listing
 
 pytestmark = pytest.mark.anyio
 
@@ -360,6 +361,12 @@ async def test_symbols_tell_what_is_recorded_and_whether_it_lives(
                 "first_trade_at": "2025-11-20T22:00:00Z",
                 "feed": "up",
                 "volume": "base",
+                "venue_symbol": None,
+                "base": None,
+                "quote": None,
+                "price_step": None,
+                "amount_step": None,
+                "state": "active",
             }
             assert available[1]["feed"] is None
 
@@ -521,3 +528,26 @@ async def test_statistics_as_last_published(nats_server: NatsHandle, table: Tabl
             while (answer := await client.get(path)).status_code != 200:  # noqa: ASYNC110 - the condition is in the server
                 await asyncio.sleep(0.02)
         assert answer.json() == {"data": msgspec.to_builtins(stats), "error": None, "message": None}
+
+
+async def test_a_symbol_may_be_spelled_as_its_venue_does(
+    nats_server: NatsHandle, table: Table
+) -> None:
+    await table.klines(kline(0, exchange="kraken", symbol="BTCUSD"))
+    await table.trade("7", START, symbol="BTCUSD", exchange="kraken")
+    async with market(nats_server.url) as bus, api(nats_server.url, table.store) as client:
+        bucket = await bus.bus.bucket(subjects.INSTRUMENTS_BUCKET)
+        await bucket.put("kraken.BTCUSD", codec.encode(listing()))
+        wanted = {"exchange": "kraken", "symbol": "XBT/USD"}
+
+        async def is_known() -> bool:
+            return (await client.get("/api/v1/klines", params=wanted)).json()["data"] is not None
+
+        await eventually(is_known)
+        assert len((await klines(client, **wanted))["data"]) == 1
+        for spelling in ("xbt-usd", "BTC_USD", "XBTUSD"):
+            assert len((await klines(client, exchange="kraken", symbol=spelling))["data"]) == 1
+            page = await get(client, f"/api/v1/trades/{spelling}", exchange="kraken")
+            assert [each["symbol"] for each in page["data"]["data"]] == ["BTCUSD"]
+            price = await get(client, f"/prices/latest/kraken/{spelling}")
+            assert (price["symbol"], price["price"]) == ("BTCUSD", "7.50")

@@ -1,14 +1,18 @@
 """Each role's rights are enough for its work, and no more."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.bus.listings import ListingWriter, follow_listings
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.embedded import NatsUser
+from market_ingestor.model.listing import ListingBook
 from tests.support.servers import NatsHandle
+from tests.unit.model.test_listing import listing
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +61,30 @@ async def test_the_savers_janitor_may_read_the_resume_records(guarded_server: Na
     with pytest.raises(TROUBLE):
         await bucket.put("slot-7", b"forged")
     await bus.close()
+
+
+async def test_only_ingest_may_say_what_venues_list(guarded_server: NatsHandle) -> None:
+    admin = await Bus.connect([guarded_server.url], name="admin")
+    await admin.bucket(subjects.INSTRUMENTS_BUCKET)
+    await admin.close()
+    for role in ROLE_RIGHTS:
+        bus = await Bus.connect([guarded_server.url_for(role)], name=role)
+        if role == "ingest":
+            writer = ListingWriter(bus)
+            writer.put(listing())
+            task = asyncio.create_task(writer.run())
+        else:
+            bucket = await bus.bucket(subjects.INSTRUMENTS_BUCKET)
+            with pytest.raises(TROUBLE):
+                await bucket.put("kraken.BTCUSD", b"forged")
+            task = asyncio.create_task(asyncio.sleep(0))
+        book = ListingBook()
+        following = asyncio.create_task(follow_listings(bus, book.put))
+        async with asyncio.timeout(20):
+            while not len(book):  # noqa: ASYNC110 - the book has no event
+                await asyncio.sleep(0.02)
+        assert [each.symbol for each in book] == ["BTCUSD"], role
+        for each in (task, following):
+            each.cancel()
+        await asyncio.gather(task, following, return_exceptions=True)
+        await bus.close()

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from market_ingestor.bus.listings import follow_listings
 from market_ingestor.config import ExchangeSettings
 from market_ingestor.connectors.ingest import IngestRole
+from market_ingestor.model.instrument import InstrumentTable
+from market_ingestor.model.listing import ListingBook
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
 from market_ingestor.simulator.markets import VENUES
@@ -187,3 +190,50 @@ async def test_symbols_are_added_and_dropped_without_losing_a_trade(
         assert raw.holes(("sim-okx", "BTCUSDT")) == []
         last = [mark for mark in raw.marks if mark.end][-1]
         assert set(last.symbols) == {"BTCUSDT", "SOLUSDT"}
+
+
+async def test_what_is_carried_is_told_with_what_the_venue_lists(nats_server: NatsHandle) -> None:
+    book = ListingBook()
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("kraken", ["BTC/USD", "ETH/USD"], rate=50) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        following = asyncio.create_task(follow_listings(bus, book.put))
+        try:
+            await until(lambda: len(book) == 2)
+            found = book.resolve("sim-kraken", "XBT/USD")
+            assert found is not None
+            assert (found.symbol, found.venue_symbol) == ("BTCUSD", "BTC/USD")
+            assert (found.base, found.quote, found.state) == ("BTC", "USD", "active")
+            assert found.price_step is not None
+            (fleet,) = ingest.role.fleets
+            fleet.apply(["ETH/USD"])  # dropped here, not by the venue
+            fleet.apply(["ETH/USD", "NEITHER"])
+            await asyncio.sleep(0.2)
+            assert [each.state for each in book] == ["active", "active"]
+        finally:
+            following.cancel()
+
+
+async def test_what_a_venue_lists_no_more_is_inactive(nats_server: NatsHandle) -> None:
+    book = ListingBook()
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT", "ETH-USDT"], rate=50) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        following = asyncio.create_task(follow_listings(bus, book.put))
+        try:
+            await until(lambda: len(book) == 2)
+            (fleet,) = ingest.role.fleets
+            table = fleet._table  # noqa: SLF001 - to be replaced as by the hourly refresh
+            assert table is not None
+            left = [each.venue for each in table if each.symbol != "ETHUSDT"]
+            fleet._table = InstrumentTable(left)  # noqa: SLF001 - as above
+            fleet.apply(["BTC-USDT", "ETH-USDT"])
+            await until(
+                lambda: [each.state for each in book.of("sim-okx")] == ["active", "inactive"]
+            )
+        finally:
+            following.cancel()
