@@ -38,6 +38,7 @@ _log = structlog.get_logger(__name__)
 EXPORT_S: Final = 1.0  # how often counts become metrics
 GRACE_S: Final = 4.5  # below half the process's default, which is what its first role gets
 TOKEN_BYTES: Final = 5  # 40 random bits tell the feeds of this process from any other's
+GAP_STATES: Final = ("found", "filled", "unfillable")
 CLOSE_SHARE: Final = 0.4  # of the grace, for closing sockets; the rest is for acknowledgements
 
 
@@ -225,8 +226,8 @@ class _Exporter:
         refills = f"ingest_refills_{exchange}"
         metrics.queue_items.labels(refills).set(fleet.refiller.open_holes)
         metrics.queue_items_max.labels(refills).set(HOLES_MAX)
-        for state, count in fleet.refiller.states.items():
-            self._count(metrics.gaps_total, count, exchange, state)
+        for state in GAP_STATES:  # from zero on: the first one must be seen to happen
+            self._count(metrics.gaps_total, fleet.refiller.states[state], exchange, state)
 
     def _count(self, counter: prometheus_client.Counter, total: int, *labels: str) -> None:
         """Raise a counter to ``total``."""
