@@ -157,7 +157,7 @@ class CatchUp:
         except DecodeError:
             return None  # counted when the ring met it
         position = self._hub.ring.position(arrived.sequence)
-        return Candle(kline, arrived.payload, arrived.sequence, position)
+        return Candle(kline, arrived.payload, arrived.sequence, position, arrived.stored_us)
 
     async def _kept(self, epoch: str) -> tuple[int, int]:
         """Return the first and last sequence of the stream in the life ``epoch``."""

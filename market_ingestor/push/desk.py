@@ -4,7 +4,7 @@ The same for every transport: a WebSocket client's requests and a TCP client's l
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from market_ingestor.access import is_token
 from market_ingestor.push import messages
@@ -24,6 +24,9 @@ from market_ingestor.push.subscriptions import CANDLE_FAMILIES, TRADE, Topic, pa
 
 REQUESTS_PER_S: Final = 20.0  # sustained, per client; a person needs one, a program a few
 REQUESTS_BURST: Final = 200.0  # a program that subscribes one topic at a time when it starts
+
+
+TokenCheck: TypeAlias = Callable[[Client, Token], bool]  # whether it opens, and lets in
 
 
 class RateLimit:
@@ -64,6 +67,9 @@ class Desk:
         self._catch_up = catch_up
         self._tokens = tokens
         self._trades_wanted = trades_wanted
+
+    def begin(self, client: Client) -> None:
+        """Meet a client that has just connected: it says by itself what it wants."""
 
     async def follow(self, client: Client, payload: bytes) -> bool:
         """Do what a message asks and answer it; a bad one is answered with an error.
@@ -126,11 +132,14 @@ class Desk:
         Raises:
             BadRequestError: It is none of ours.
         """
-        if self._tokens and not is_token(request.token, self._tokens):
-            client.is_trusted = False
+        if not self.accepts(client, request):
             raise BadRequestError("unauthorized", "not a valid token")
-        client.is_trusted = True
         self._reply(client, messages.authorized())
+
+    def accepts(self, client: Client, request: Token) -> bool:
+        """Trust a client, or no longer, by the token it shows; return whether it is trusted."""
+        client.is_trusted = not self._tokens or is_token(request.token, self._tokens)
+        return client.is_trusted
 
     async def _subscribe(self, client: Client, request: Subscribe) -> None:
         patterns = _parsed(request.topics)

@@ -5,7 +5,9 @@ needs nothing of an earlier life.
 """
 
 import asyncio
+import functools
 import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -18,18 +20,21 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.exchange import is_exchange_name, is_symbol_name, simulated_name
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.model.trade import TradeBatch
 from market_ingestor.push import positions
+from market_ingestor.push.binance.desk import BinanceDesk
+from market_ingestor.push.binance.streams import Address
 from market_ingestor.push.catch_up import CatchUp, KlineHistory
 from market_ingestor.push.desk import Desk
 from market_ingestor.push.door import Door
 from market_ingestor.push.hub import Hub
-from market_ingestor.push.outbox import OutboxLimits, PushCounters
+from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.pump import Client, Pump
 from market_ingestor.push.ring import OVERHEAD_BYTES
-from market_ingestor.push.subscriptions import EVENT, TRADE, common_pattern
+from market_ingestor.push.subscriptions import EVENT, common_pattern
 from market_ingestor.push.tcp import TcpServer
 from market_ingestor.push.websocket import GOING_AWAY, POLICY, WebSocketServer
 from market_ingestor.runtime.role import Health
@@ -105,6 +110,7 @@ class Gateway:
         bus: A connection of its own.
         history: Where closed candles older than the ring are; None: snapshots hold what
             memory has.
+        is_test_mode: Whether the exchanges clients of Binance streams name are simulated ones.
 
     Attributes:
         port: Where WebSockets are served, once it runs.
@@ -114,11 +120,17 @@ class Gateway:
     name = "gateway"
 
     def __init__(
-        self, bus: Bus, options: GatewayOptions, *, history: KlineHistory | None = None
+        self,
+        bus: Bus,
+        options: GatewayOptions,
+        *,
+        history: KlineHistory | None = None,
+        is_test_mode: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bus = bus
         self._options = options
         self._history = history
+        self._is_test_mode = is_test_mode
         limits = OutboxLimits(frames=options.send_buffer, bytes=options.send_buffer_bytes)
         self._hub = Hub(limits, options.ring_bytes)
         self._stopping = asyncio.Event()
@@ -162,7 +174,9 @@ class Gateway:
         catch_up = CatchUp(self._bus, self._hub, self._pump, self._history)
         access = self._options.access
         desk = Desk(self._hub, self._pump, catch_up, access.tokens, self._trades_changed.set)
-        sockets = WebSocketServer(self._pump, desk, self._door, access)
+        sockets = WebSocketServer(
+            self._pump, self._door, access, desk, functools.partial(self._binance_desk, desk)
+        )
         lines = TcpServer(self._pump, desk, self._door, access)
         async with asyncio.TaskGroup() as tasks:
             work = [
@@ -181,6 +195,15 @@ class Gateway:
                 await self._close(sockets, lines)
                 for task in work:
                     task.cancel()
+
+    def _binance_desk(self, desk: Desk, address: Address) -> BinanceDesk:
+        """Return who talks to a client of Binance streams.
+
+        In test mode an exchange means its simulation: that is settled when a client connects.
+        """
+        if self._is_test_mode():
+            address = address._replace(exchange=simulated_name(address.exchange))
+        return BinanceDesk(self._hub, self._pump, desk.accepts, self._trades_changed.set, address)
 
     async def _serve(self, sockets: WebSocketServer, lines: TcpServer) -> None:
         await self._bus.subscribe_core(subjects.LIVE_ALL, self._on_live)
@@ -270,7 +293,7 @@ class Gateway:
             self._hub.ring.skip(arrived.sequence)
             return
         if arrived.sequence > self._hub.ring.last_sequence:
-            self._hub.candle(kline, arrived.payload, arrived.sequence)
+            self._hub.candle(kline, arrived.payload, arrived.sequence, arrived.stored_us)
 
     # -- open candles and statistics
 
@@ -280,7 +303,7 @@ class Gateway:
         except DecodeError as problem:
             self._reject(problem)
             return
-        self._hub.open_candle(kline, payload)
+        self._hub.open_candle(kline, payload, _now_us())
         self._pump.wake()
 
     async def _on_stats(self, subject: str, payload: bytes) -> None:
@@ -293,7 +316,7 @@ class Gateway:
         except msgspec.MsgspecError as problem:
             self._reject(DecodeError(subject, str(problem)))
             return
-        self._hub.stats(exchange, symbol, payload)
+        self._hub.stats(exchange, symbol, payload, _now_us())
         self._pump.wake()
 
     # -- events, and trades while somebody wants them
@@ -318,7 +341,7 @@ class Gateway:
         except DecodeError as problem:
             self._reject(problem)
             return
-        self._pass((EVENT, *names), arrived.payload)
+        self._ready(self._hub.passing((EVENT, *names), arrived.payload))
 
     async def _follow_trades(self) -> None:
         start: int | None = None
@@ -338,7 +361,7 @@ class Gateway:
 
     def _wanted_trades(self) -> str | None:
         """Return the narrowest subject that covers every trade topic subscribed."""
-        patterns = self._hub.patterns(TRADE)
+        patterns = self._hub.trade_patterns()
         return "market.raw." + ".".join(common_pattern(patterns)) if patterns else None
 
     async def _read_trades(
@@ -365,17 +388,15 @@ class Gateway:
     def _take_trades(self, arrived: list[Delivery]) -> None:
         for each in arrived:
             try:
-                names = _names(each.subject)
-                if names[1] == subjects.MARK_TOKEN:
-                    continue
-                codec.text_batch(each.subject, each.payload)
+                batch = _batch(each.subject, each.payload)
             except DecodeError as problem:
                 self._reject(problem)
                 continue
-            self._pass((TRADE, *names), each.payload)
+            if batch is not None:
+                self._ready(self._hub.trades(batch, each.payload))
 
-    def _pass(self, topic: tuple[str, ...], payload: bytes) -> None:
-        for outbox in self._hub.passing(topic, payload):
+    def _ready(self, outboxes: Iterable[Outbox]) -> None:
+        for outbox in outboxes:
             self._pump.ready_outbox(outbox)
 
     # -- keeping house
@@ -419,6 +440,10 @@ class Gateway:
         seen.sent, seen.conflated, seen.dropped = now.sent, now.conflated, now.dropped
 
 
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
 def _names(subject: str) -> tuple[str, str]:
     """Return exchange and symbol of a subject; they go into messages, so they must be clean."""
     tokens = subject.split(".")
@@ -428,6 +453,17 @@ def _names(subject: str) -> tuple[str, str]:
     ):
         raise DecodeError(subject, "not the names of an exchange and a symbol")
     return exchange, symbol
+
+
+def _batch(subject: str, payload: bytes) -> TradeBatch[str] | None:
+    """Return trades that are what their subject says; None for a mark, which has none."""
+    names = _names(subject)
+    if names[1] == subjects.MARK_TOKEN:
+        return None
+    batch = codec.text_batch(subject, payload)
+    if (batch.exchange, batch.symbol) != names:
+        raise DecodeError(subject, "the trades belong to another subject")
+    return batch
 
 
 def _kline(subject: str, payload: bytes) -> Kline:

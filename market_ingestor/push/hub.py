@@ -9,6 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.trade import TextTrade, TradeBatch
+from market_ingestor.push.binance import streams
+from market_ingestor.push.binance.board import Board
+from market_ingestor.push.binance.dialect import BinanceDialect
+from market_ingestor.push.dialect import Native
 from market_ingestor.push.latest import Latest
 from market_ingestor.push.messages import TOPICS_MAX, BadRequestError, Message, data_text, message
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
@@ -18,6 +23,7 @@ from market_ingestor.push.subscriptions import (
     CLOSED,
     KLINE,
     STATS,
+    TRADE,
     Key,
     Log,
     SubscriptionIndex,
@@ -27,6 +33,7 @@ from market_ingestor.push.subscriptions import (
 )
 
 _KINDS: Final = {"trade": "trades", "event": "event"}
+_CANDLE_LOGS: Final = (KLINE, CLOSED, *streams.KLINE_FAMILIES)
 
 
 class Hub:
@@ -45,17 +52,27 @@ class Hub:
         self._touched: dict[Log, None] = {}
         self._outboxes: dict[Outbox, None] = {}
         self._number = 0
+        self._board = Board(self._latest)
+        self._binance: dict[streams.Form, BinanceDialect] = {}
         self.ring = Ring(ring_bytes)
         self.counters = PushCounters()
+        self._native = Native(self._latest, self.ring)
 
     # -- clients
 
     def join(self) -> Outbox:
-        """Return the outbox of a new client."""
-        outbox = Outbox(self._limits, self.counters)
+        """Return the outbox of a new client; it speaks the native protocol."""
+        outbox = Outbox(self._limits, self.counters, self._native)
         outbox.restart(self.ring.last_sequence)
         self._outboxes[outbox] = None
         return outbox
+
+    def binance(self, form: streams.Form) -> BinanceDialect:
+        """Return the dialect of Binance streams in one form."""
+        found = self._binance.get(form)
+        if found is None:
+            found = self._binance[form] = BinanceDialect(form, self._board)
+        return found
 
     def part(self, outbox: Outbox) -> None:
         """Forget a client."""
@@ -128,9 +145,10 @@ class Hub:
                 found.update((key, None) for key in sorted(known) if matches(wanted, key))
         return list(found)
 
-    def patterns(self, family: str) -> list[Topic]:
-        """Return the patterns of a family that somebody subscribed."""
-        return self._index.patterns(family)
+    def trade_patterns(self) -> list[Topic]:
+        """Return the patterns of trades that somebody subscribed, in any dialect."""
+        families = (TRADE, *streams.TRADE_FAMILIES)
+        return [pattern for family in families for pattern in self._index.patterns(family)]
 
     # -- what came over the bus
 
@@ -142,20 +160,25 @@ class Hub:
         for outbox in self._outboxes:
             outbox.restart(first_sequence - 1)
 
-    def candle(self, kline: Kline, payload: bytes, sequence: int) -> None:
+    def candle(self, kline: Kline, payload: bytes, sequence: int, stored_us: int) -> None:
         """Take the next version of a closed candle."""
-        candle, gone = self.ring.append(kline, payload, sequence)
+        candle, gone = self.ring.append(kline, payload, sequence, stored_us)
         for old in gone:
             self._let_go(old)
-        for family in (KLINE, CLOSED):
-            for log in self._index.route((family, *candle.key)):
+        before = self._latest.closed_through(candle.key)
+        is_first = candle.revision == 1 and candle.open_time > before
+        topics: list[Topic] = [(KLINE, *candle.key), (CLOSED, *candle.key)]
+        for topic in topics + self._board.close(candle, is_first=is_first):
+            for log in self._index.route(topic):
                 log.append(candle)
                 self._touched[log] = None
         for key in self._latest.close(candle.key, candle.open_time):
             self._gone(candle.key, key)
+        if self._latest.open_times(candle.key):
+            self._note(streams.KLINE_FAMILIES, candle.key)
 
     def _let_go(self, candle: Candle) -> None:
-        for family in (KLINE, CLOSED):
+        for family in _CANDLE_LOGS:
             for log in self._index.route((family, *candle.key)):
                 log.let_go(candle)
 
@@ -163,21 +186,30 @@ class Hub:
         for log in self._index.route((KLINE, *instrument)):
             log.changes.pop(key, None)
 
-    def open_candle(self, kline: Kline, payload: bytes) -> None:
+    def open_candle(self, kline: Kline, payload: bytes, received_us: int) -> None:
         """Take the newest state of an open candle."""
-        key, gone = self._latest.put_open(kline, payload)
+        key, gone = self._latest.put_open(kline, payload, received_us)
         instrument = (kline.exchange, kline.symbol, kline.period)
         for old in gone:
             self._gone(instrument, old)
         if key is not None:
             self._touch((KLINE, *instrument), key)
+            self._note(streams.KLINE_FAMILIES, instrument)
 
-    def stats(self, exchange: str, symbol: str, payload: bytes) -> None:
+    def stats(self, exchange: str, symbol: str, payload: bytes, received_us: int) -> None:
         """Take the newest statistics of a symbol."""
         topic = (STATS, exchange, symbol)
-        key = self._latest.put("stats", text_of(topic), payload)
+        key = self._latest.put("stats", text_of(topic), payload, received_us)
         self._stats_topics[topic] = key
         self._touch(topic, key)
+        self._note(streams.TICKER_FAMILIES, (exchange, symbol))
+
+    def _note(self, families: Iterable[str], tokens: tuple[str, ...]) -> None:
+        """Tell the board of news for streams that somebody reads."""
+        for family in families:
+            topic = (family, *tokens)
+            if self._index.route(topic):
+                self._board.note(topic)
 
     def _touch(self, topic: Topic, key: Key) -> None:
         self._number += 1
@@ -197,10 +229,46 @@ class Hub:
                 outbox.offer(name, shared)
         return list(readers)
 
+    def trades(self, batch: TradeBatch[str], payload: bytes) -> list[Outbox]:
+        """Take a batch of trades; returns the clients it concerns."""
+        readers = self.passing((TRADE, batch.exchange, batch.symbol), payload)
+        topics = [(family, batch.exchange, batch.symbol) for family in streams.TRADE_FAMILIES]
+        if any(self._index.route(topic) for topic in topics):
+            fresh = self._board.fresh(batch)
+            for topic in topics if fresh else ():
+                readers += self._pass_events(topic, batch, fresh)
+        return readers
+
+    def _pass_events(
+        self, topic: Topic, batch: TradeBatch[str], fresh: Sequence[TextTrade]
+    ) -> list[Outbox]:
+        readers = [reader for log in self._index.route(topic) for reader in log.readers]
+        made: dict[BinanceDialect, Message] = {}
+        name = text_of(topic)
+        for reader in readers:
+            dialect = reader.dialect
+            assert isinstance(dialect, BinanceDialect)  # noqa: S101 - no other can name the topic
+            shared = made.get(dialect)
+            if shared is None:
+                shared = made[dialect] = dialect.trades(topic, batch, fresh)
+            reader.offer(name, shared)
+        return readers
+
     # -- what goes out
 
-    def touched(self) -> list[Outbox]:
-        """Return the clients that have news since the last call, each once."""
+    @property
+    def due_at(self) -> float | None:
+        """Return when `touched` has news even if nothing comes, None for never."""
+        return self._board.due_at
+
+    def touched(self, now: float) -> list[Outbox]:
+        """Return the clients that have news since the last call, each once.
+
+        Args:
+            now: Seconds of a clock that never goes back.
+        """
+        for topic in self._board.release(now):
+            self._touch(topic, topic)
         news: dict[Outbox, None] = {}
         for log in self._touched:
             for reader in log.readers:
@@ -208,7 +276,3 @@ class Hub:
             news.update(log.readers)
         self._touched.clear()
         return list(news)
-
-    def take(self, outbox: Outbox) -> list[Message]:
-        """Return what to write to a client now; `touched` must have been called before."""
-        return outbox.take(self._latest, self.ring.position)

@@ -4,6 +4,7 @@ One table for all clients. The message around a value is built when the first cl
 a value replaced before that costs nothing more.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from market_ingestor.model.kline import Kline
@@ -14,13 +15,21 @@ from market_ingestor.push.subscriptions import Key
 WINDOWS_MAX: Final = 2  # around a boundary the old and the new candle are both open
 
 
-class _Value:
-    __slots__ = ("built", "kind", "payload", "topic")
+class Value:
+    """One state of an open candle, or of the statistics of a symbol.
 
-    def __init__(self, kind: str, topic: str, payload: bytes) -> None:
+    Attributes:
+        payload: As it came over the bus.
+        received_us: When it came, UTC microseconds.
+    """
+
+    __slots__ = ("built", "kind", "payload", "received_us", "topic")
+
+    def __init__(self, kind: str, topic: str, payload: bytes, received_us: int) -> None:
         self.kind = kind
         self.topic = topic
         self.payload = payload
+        self.received_us = received_us
         self.built: Message | None = None
 
 
@@ -28,7 +37,7 @@ class Latest:
     """Newest values by key; an open candle's key holds its opening time."""
 
     def __init__(self) -> None:
-        self._values: dict[Key, _Value] = {}
+        self._values: dict[Key, Value] = {}
         self._open: dict[Instrument, list[int]] = {}
         self._closed_through: dict[Instrument, int] = {}
 
@@ -46,7 +55,21 @@ class Latest:
         """Return the keys of an instrument's open candles, oldest window first."""
         return [(instrument, opened) for opened in self._open.get(instrument, ())]
 
-    def put_open(self, kline: Kline, payload: bytes) -> tuple[Key | None, list[Key]]:
+    def open_times(self, instrument: Instrument) -> Sequence[int]:
+        """Return the opening times of an instrument's open candles, ascending."""
+        return self._open.get(instrument, ())
+
+    def closed_through(self, instrument: Instrument) -> int:
+        """Return the opening time of the last window known to be closed, -1 for none."""
+        return self._closed_through.get(instrument, -1)
+
+    def value(self, key: Key) -> Value | None:
+        """Return the newest value of a key, None when it is gone."""
+        return self._values.get(key)
+
+    def put_open(
+        self, kline: Kline, payload: bytes, received_us: int
+    ) -> tuple[Key | None, list[Key]]:
         """Take an open candle.
 
         Returns:
@@ -65,7 +88,7 @@ class Latest:
             return None, gone
         key: Key = (instrument, kline.open_time)
         topic = ".".join(("kline", *instrument))
-        self._values[key] = _Value("kline", topic, payload)
+        self._values[key] = Value("kline", topic, payload, received_us)
         return key, gone
 
     def close(self, instrument: Instrument, open_time: int) -> list[Key]:
@@ -86,9 +109,9 @@ class Latest:
             del self._open[instrument]
         return [(instrument, opened) for opened in windows]
 
-    def put(self, kind: str, topic: str, payload: bytes) -> Key:
+    def put(self, kind: str, topic: str, payload: bytes, received_us: int) -> Key:
         """Take the newest value of a topic that has one value; returns its key."""
-        self._values[topic] = _Value(kind, topic, payload)
+        self._values[topic] = Value(kind, topic, payload, received_us)
         return topic
 
     def message(self, key: Key) -> Message | None:

@@ -131,14 +131,15 @@ def parse_request(payload: bytes) -> Request:
     try:
         action: Request = _action.decode(payload)
     except _UNREADABLE as problem:
-        token = _decoded_token(payload)
+        token = parse_token(payload)
         if token is not None:
             return token
         raise BadRequestError("bad_message", str(problem), _decoded_id(payload)) from problem
     return action
 
 
-def _decoded_token(payload: bytes) -> Token | None:
+def parse_token(payload: bytes) -> Token | None:
+    """Return the token a message presents, None when it is another message."""
     try:
         return _token.decode(payload)
     except _UNREADABLE:
@@ -153,10 +154,16 @@ def _decoded_id(payload: bytes) -> RequestId:
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One message as it goes out: JSON text on one line, and its WebSocket frame's head."""
+    """One message as it goes out: JSON text on one line, and its WebSocket frame's head.
+
+    Attributes:
+        count: How many messages these are, where several are written as one; then ``text``
+            holds their frames and ``head`` nothing.
+    """
 
     text: bytes
     head: bytes
+    count: int = 1
 
     @property
     def size(self) -> int:

@@ -8,20 +8,18 @@ a slow client costs little more than its cursors.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from market_ingestor.push import messages
-from market_ingestor.push.latest import Latest
+from market_ingestor.push.dialect import Dialect
 from market_ingestor.push.messages import Message
 from market_ingestor.push.ring import Candle
 from market_ingestor.push.subscriptions import CANDLE_FAMILIES, Key, Log, text_of
 
 REPLIES_MAX: Final = 256  # a client that asks this often and reads nothing is given up
 HISTORY_MAX: Final = 512  # messages of history waiting; who reads them from the store waits
-PENDING_SLACK: Final = 64  # keys of windows that closed meanwhile, kept beyond twice the live ones
 
 
 class OutboxLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -52,19 +50,20 @@ class _Cursor:
 
     __slots__ = ("change", "index", "updates")
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, wants_state: bool) -> None:
         self.index = log.end_index
-        self.change = -1  # everything the log knows is news to a new reader
+        self.change = -1 if wants_state else log.newest_change
         self.updates = log.updates
 
 
 class _Parcel:
     """Messages of one write, and the room left in it."""
 
-    __slots__ = ("bytes_left", "frames_left", "messages")
+    __slots__ = ("bytes_left", "count", "frames_left", "messages")
 
     def __init__(self, limits: OutboxLimits) -> None:
         self.messages: list[Message] = []
+        self.count = 0
         self.frames_left = limits.frames
         self.bytes_left = limits.bytes
 
@@ -74,6 +73,7 @@ class _Parcel:
 
     def add(self, message: Message) -> None:
         self.messages.append(message)
+        self.count += message.count
         self.frames_left -= 1
         self.bytes_left -= message.size
 
@@ -84,10 +84,13 @@ class Outbox:
     Attributes:
         dirty: Logs with news since the last `take`.
         through: Every candle of the client's topics up to this sequence was taken.
-        is_hopeless: The client sends requests and does not read the answers.
+        dialect: How messages to this client are written.
+        is_hopeless: The client is to be given up: it sends requests and does not read the
+            answers, or lost candles and there is no word for that in its dialect.
     """
 
-    def __init__(self, limits: OutboxLimits, counters: PushCounters) -> None:
+    def __init__(self, limits: OutboxLimits, counters: PushCounters, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._limits = limits
         self._counters = counters
         self._cursors: dict[Log, _Cursor] = {}
@@ -115,7 +118,7 @@ class Outbox:
         return [text_of(log.pattern) for log in self._cursors]
 
     def attach(self, log: Log, sequence: int, *, skips: bool = False) -> None:
-        """Begin to read a log: all its newest values, and its candles from the next one on.
+        """Begin to read a log: its newest values, and its candles from the next one on.
 
         Args:
             log: What to read.
@@ -127,11 +130,11 @@ class Outbox:
             self.through = sequence
         known_cursor = self._cursors.get(log)
         if known_cursor is None:
-            self._cursors[log] = _Cursor(log)
+            self._cursors[log] = _Cursor(log, wants_state=self.dialect.tells_state)
             log.readers[self] = None
         elif skips:
             known_cursor.index = log.end_index
-        if log.changes:
+        if log.changes and self.dialect.tells_state:
             self.dirty[log] = None
 
     def detach(self, log: Log) -> None:
@@ -174,8 +177,8 @@ class Outbox:
     def offer(self, topic: str, message: Message) -> bool:
         """Queue a message that nothing replaces; dropped and counted when the queue is full."""
         if len(self._queue) >= self._limits.frames or self.queue_bytes > self._limits.bytes:
-            self._lost[topic] = self._lost.get(topic, 0) + 1
-            self._counters.dropped += 1
+            self._lost[topic] = self._lost.get(topic, 0) + message.count
+            self._counters.dropped += message.count
             return False
         self._tell_losses()
         self._queue.append(message)
@@ -185,9 +188,10 @@ class Outbox:
     def _tell_losses(self) -> None:
         """Queue the notices of losses, where the lost messages would have stood."""
         for topic, count in self._lost.items():
-            notice = messages.missed(topic, count, None)
-            self._queue.append(notice)
-            self.queue_bytes += notice.size
+            notice = self.dialect.missed(topic, count, None)
+            if notice is not None:
+                self._queue.append(notice)
+                self.queue_bytes += notice.size
         self._lost.clear()
 
     # -- what is taken out
@@ -209,24 +213,19 @@ class Outbox:
             return True
         return any(self._cursors[log].change < log.newest_change for log in self.dirty)
 
-    def take(self, latest: Latest, position_of: Callable[[int], str]) -> list[Message]:
-        """Return what to write now, in order, within the limits.
-
-        Args:
-            latest: The table of newest values.
-            position_of: Position of a sequence.
-        """
+    def take(self) -> list[Message]:
+        """Return what to write now, in order, within the limits."""
         parcel = _Parcel(self._limits)
         self._take_queued(self._replies, parcel)
         self._take_queued(self._history, parcel)
         unread = self._sift()
         if unread and not self._is_held:
-            self._take_candles(unread, parcel, position_of)
+            self._take_candles(unread, parcel)
         self.dirty = {log: None for log, cursor in unread if cursor.index != log.end_index}
         self._take_passing(parcel)
         if self._pending:
-            self._take_pending(parcel, latest)
-        self._counters.sent += len(parcel.messages)
+            self._take_pending(parcel)
+        self._counters.sent += parcel.count
         return parcel.messages
 
     def _take_queued(self, queue: deque[Message], parcel: _Parcel) -> None:
@@ -268,16 +267,11 @@ class Outbox:
         cursor.change = log.newest_change
         cursor.updates = log.updates
 
-    def _take_candles(
-        self,
-        unread: Sequence[tuple[Log, _Cursor]],
-        parcel: _Parcel,
-        position_of: Callable[[int], str],
-    ) -> None:
+    def _take_candles(self, unread: Sequence[tuple[Log, _Cursor]], parcel: _Parcel) -> None:
         """Merge the logs in stream order; a candle matched twice in a family is taken once."""
         heap: list[tuple[int, int, Candle, Log, _Cursor]] = []
         for number, (log, cursor) in enumerate(unread):
-            self._tell_overtaken(log, cursor, parcel, position_of)
+            self._tell_overtaken(log, cursor, parcel)
             self._push_next(heap, number, log, cursor)
         taken: set[str] = set()
         while heap and (parcel.has_room or heap[0][0] == self.through):
@@ -288,7 +282,7 @@ class Outbox:
                 self.through = sequence
             if log.family not in taken:
                 taken.add(log.family)
-                parcel.add(candle.message(log.family))
+                parcel.add(self.dialect.candle(log.family, candle))
             self._push_next(heap, number, log, cursor)
 
     def _push_next(
@@ -302,25 +296,26 @@ class Outbox:
             candle = log.candles[cursor.index - log.first_index]
             heapq.heappush(heap, (candle.sequence, number, candle, log, cursor))
 
-    def _tell_overtaken(
-        self, log: Log, cursor: _Cursor, parcel: _Parcel, position_of: Callable[[int], str]
-    ) -> None:
+    def _tell_overtaken(self, log: Log, cursor: _Cursor, parcel: _Parcel) -> None:
         """Tell of candles the ring let go of before this client took them."""
         lost = log.first_index - cursor.index
         if lost > 0:
             cursor.index = log.first_index
             self._counters.dropped += lost
-            parcel.add(messages.missed(text_of(log.pattern), lost, position_of(self.through)))
+            notice = self.dialect.missed(text_of(log.pattern), lost, self.through)
+            if notice is None:
+                self.is_hopeless = True
+            else:
+                parcel.add(notice)
 
-    def _take_pending(self, parcel: _Parcel, latest: Latest) -> None:
-        if len(self._pending) > 2 * len(latest) + PENDING_SLACK:
-            self._pending = {key: None for key in self._pending if key in latest}
+    def _take_pending(self, parcel: _Parcel) -> None:
+        self._pending = self.dialect.living(self._pending)
         done: list[Key] = []
         for key in self._pending:
             if not parcel.has_room:
                 break
             done.append(key)
-            message = latest.message(key)
+            message = self.dialect.value(key)
             if message is not None:
                 parcel.add(message)
         for key in done:

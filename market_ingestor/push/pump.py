@@ -78,6 +78,7 @@ class Pump:
         self._ready: dict[Client, None] = {}
         self._is_scheduled = False
         self._last_round = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def clients(self) -> list[Client]:
@@ -144,7 +145,7 @@ class Pump:
 
     def _spread(self) -> None:
         """Note whom the news since the last time concern."""
-        for outbox in self._hub.touched():
+        for outbox in self._hub.touched(self._loop.time()):
             client = self._clients.get(outbox)
             if client is not None:
                 self._ready[client] = None
@@ -166,6 +167,20 @@ class Pump:
         self._ready = dict.fromkeys(turn[served:]) | self._ready
         if self._ready:
             self.wake()
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Have a round when the hub has something due, whatever comes before."""
+        due_at = self._hub.due_at
+        if self._alarm is not None and (due_at is None or due_at < self._alarm.when()):
+            self._alarm.cancel()
+            self._alarm = None
+        if due_at is not None and self._alarm is None:
+            self._alarm = self._loop.call_at(due_at, self._end_alarm)
+
+    def _end_alarm(self) -> None:
+        self._alarm = None
+        self.wake()
 
     def _serve(self, client: Client) -> None:
         if client.sink.buffered:
@@ -173,10 +188,10 @@ class Pump:
         if client.batch_s and not self._is_frame_due(client):
             return
         outbox = client.outbox
+        messages = outbox.take()
         if outbox.is_hopeless:
             client.sink.abort()
             return
-        messages = self._hub.take(outbox)
         if messages:
             client.sink.write(messages, as_array=client.batch_s > 0)
         if outbox.has_history_room:

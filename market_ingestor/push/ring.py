@@ -13,10 +13,11 @@ from typing import Final, TypeAlias
 
 from market_ingestor.model.kline import Kline
 from market_ingestor.push import positions
-from market_ingestor.push.messages import Message, data_text, message
+from market_ingestor.push.messages import Message, data_text, message, one_line
 
 Instrument: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 
+_FAMILY_END: Final = len(b'{"type":"kline","topic":"kline')
 OVERHEAD_BYTES: Final = 700  # of the objects around one candle, measured with sys.getsizeof
 
 
@@ -25,19 +26,33 @@ class Candle:
 
     Attributes:
         sequence: Its place in MARKET_KLINE.
+        stored_us: When it was stored there, UTC microseconds.
         key: Exchange, symbol and period.
     """
 
-    __slots__ = ("_closed", "_kline", "_start", "key", "open_time", "revision", "sequence")
+    __slots__ = (
+        "_closed",
+        "_kline",
+        "_payload_start",
+        "key",
+        "open_time",
+        "revision",
+        "sequence",
+        "stored_us",
+    )
 
-    def __init__(self, kline: Kline, payload: bytes, sequence: int, position: str) -> None:
+    def __init__(
+        self, kline: Kline, payload: bytes, sequence: int, position: str, stored_us: int
+    ) -> None:
         self.sequence = sequence
+        self.stored_us = stored_us
         self.key: Instrument = (kline.exchange, kline.symbol, kline.period)
         self.open_time = kline.open_time
         self.revision = kline.revision
         topic = ".".join(self.key)
+        payload = one_line(payload)
         text = data_text("kline", f"kline.{topic}", position, payload)
-        self._start = len(b'{"type":"kline","topic":"kline')
+        self._payload_start = len(text) - 1 - len(payload)
         self._kline = message(text)
         self._closed: Message | None = None
 
@@ -46,12 +61,17 @@ class Candle:
         """Return the bytes it may take here, its second message included."""
         return 2 * self._kline.size + OVERHEAD_BYTES
 
+    @property
+    def payload(self) -> bytes:
+        """Return the candle as it came over the bus, on one line."""
+        return self._kline.text[self._payload_start : -1]
+
     def message(self, family: str) -> Message:
         """Return the message for topics of ``family``, ``kline`` or ``closed``."""
         if family == "kline":
             return self._kline
         if self._closed is None:
-            rest = self._kline.text[self._start :]
+            rest = self._kline.text[_FAMILY_END:]
             self._closed = message(b'{"type":"kline","topic":"closed' + rest)
         return self._closed
 
@@ -101,7 +121,9 @@ class Ring:
         """Note that the stream was read up to ``sequence``, which holds no candle."""
         self.last_sequence = max(self.last_sequence, sequence)
 
-    def append(self, kline: Kline, payload: bytes, sequence: int) -> tuple[Candle, list[Candle]]:
+    def append(
+        self, kline: Kline, payload: bytes, sequence: int, stored_us: int
+    ) -> tuple[Candle, list[Candle]]:
         """Take the next candle of the stream; returns it and those that had to go for it.
 
         Raises:
@@ -109,7 +131,7 @@ class Ring:
         """
         if sequence <= self.last_sequence:
             raise ValueError(f"sequence {sequence} after {self.last_sequence}")
-        candle = Candle(kline, payload, sequence, self.position(sequence))
+        candle = Candle(kline, payload, sequence, self.position(sequence), stored_us)
         self._candles.append(candle)
         self._by_key.setdefault(candle.key, deque()).append(candle)
         self.last_sequence = sequence

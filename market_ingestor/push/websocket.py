@@ -1,15 +1,16 @@
 """Push over WebSockets: the handshake, the reading loop, the closing. SHELL.
 
-Further protocols get a path in `WebSocketServer.paths` and a handler of their own.
+Where a client connects decides how it is spoken to: natively, or as Binance does.
 """
 
 import asyncio
 import contextlib
 import http
+import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, cast
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import websockets.exceptions
@@ -20,7 +21,9 @@ from websockets.protocol import State
 from market_ingestor.access import AccessPolicy, client_address, is_origin_allowed, is_token
 from market_ingestor.access import presented_token as token_of
 from market_ingestor.push import messages
-from market_ingestor.push.desk import Desk, RateLimit
+from market_ingestor.push.binance import calls
+from market_ingestor.push.binance.streams import Address, BadStreamError, parse_address
+from market_ingestor.push.desk import RateLimit
 from market_ingestor.push.door import Door
 from market_ingestor.push.messages import BadRequestError, Message
 from market_ingestor.push.pump import Client, ClientGoneError, Pump
@@ -31,6 +34,8 @@ PING_INTERVAL_S: Final = 20.0
 PING_TIMEOUT_S: Final = 60.0  # a slow client finds the ping behind what its buffers hold
 SEND_BUFFER_BYTES: Final = 256 * 1024  # of the kernel: what lies there can grow no newer
 CLOSE_TIMEOUT_S: Final = 3.0  # for the client's half of the closing handshake
+
+NATIVE_PATHS: Final = frozenset({"/ws", "/ws/", "/"})  # with host and port alone, "/" is meant
 
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
@@ -51,6 +56,16 @@ def shrink_send_buffer(transport: asyncio.BaseTransport) -> None:
         )
 
 
+def _refusal(connection: ServerConnection, code: int, text: str) -> Response:
+    """Return the answer to a handshake that asks for what there is not, in Binance's shape."""
+    answer = connection.respond(
+        http.HTTPStatus.BAD_REQUEST, json.dumps({"code": code, "msg": text}) + "\n"
+    )
+    del answer.headers["Content-Type"]
+    answer.headers["Content-Type"] = "application/json"
+    return answer
+
+
 class _Connection(ServerConnection):
     """A connection that tells when its socket is empty again and when it is lost."""
 
@@ -58,6 +73,7 @@ class _Connection(ServerConnection):
     writable: Callable[[Client], None] | None = None
     lost: Callable[[Client], None] | None = None
     address = ""
+    binance: Address | None = None  # what it connected to, unless it speaks natively
     is_trusted = False
     is_lost = False
 
@@ -112,27 +128,42 @@ class _Socket:
         self._connection.abort()
 
 
+class Conversation(Protocol):
+    """Follows what one kind of client asks for."""
+
+    def begin(self, client: Client) -> None:
+        """Meet a client that has just connected."""
+
+    async def follow(self, client: Client, payload: bytes) -> bool:
+        """Do what a message asks, and return whether the client may stay."""
+
+    def refuse(self, client: Client, problem: BadRequestError) -> None:
+        """Answer with an error."""
+
+
 class WebSocketServer:
     """Accepts WebSocket clients.
 
     Args:
         door: Counts clients and refuses those too many.
-        desk: Follows their requests.
-
-    Attributes:
-        paths: What answers under which path.
+        native: Follows the requests of native clients.
+        binance: Gives who follows the calls of a client that connected to a Binance address.
     """
 
-    def __init__(self, pump: Pump, desk: Desk, door: Door, access: AccessPolicy) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        door: Door,
+        access: AccessPolicy,
+        native: Conversation,
+        binance: Callable[[Address], Conversation],
+    ) -> None:
         self._pump = pump
-        self._desk = desk
         self._door = door
         self._access = access
+        self._native = native
+        self._binance = binance
         self._server: Server | None = None
-        self.paths: dict[str, Callable[[_Connection], Awaitable[None]]] = {
-            "/ws": self._native,
-            "/": self._native,  # whoever has only host and port means this
-        }
 
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on a socket that listens."""
@@ -176,8 +207,11 @@ class WebSocketServer:
         ours.address = client_address(
             peer[0] if peer else "", ",".join(forwarded), self._access.trusted_proxies
         )
-        path = urlsplit(request.path).path
-        if path not in self.paths:
+        try:
+            ours.binance = parse_address(request.path, request.headers.get("X-MBX-TIME-UNIT"))
+        except (BadStreamError, ValueError) as problem:
+            return _refusal(connection, calls.BAD_REQUEST, str(problem))
+        if ours.binance is None and urlsplit(request.path).path not in NATIVE_PATHS:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "push clients connect to /ws\n")
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not is_origin_allowed(origin, host, self._access.origins):
@@ -195,32 +229,31 @@ class WebSocketServer:
 
     async def _handle(self, connection: ServerConnection) -> None:
         ours = cast("_Connection", connection)
-        request = connection.request
-        assert request is not None  # noqa: S101 - the handshake is over
         if not self._door.enter(ours.address):
             await connection.close(POLICY, "too many clients")
             return
         try:
-            await self.paths[urlsplit(request.path).path](ours)
+            await self._serve(ours)
         finally:
             self._door.leave(ours.address)
 
-    # -- the native protocol
-
-    async def _native(self, connection: _Connection) -> None:
+    async def _serve(self, connection: _Connection) -> None:
+        address = connection.binance
+        talk = self._native if address is None else self._binance(address)
         client = self._pump.join(_Socket(connection), connection.address)
         client.is_trusted = connection.is_trusted
         connection.client = client
         connection.writable = self._pump.ready
         connection.lost = self._pump.part
         try:
-            await self._converse(connection, client)
+            await self._converse(connection, client, talk)
         except (websockets.exceptions.ConnectionClosed, ClientGoneError):
             pass
         finally:
             self._pump.part(client)
 
-    async def _converse(self, connection: _Connection, client: Client) -> None:
+    async def _converse(self, connection: _Connection, client: Client, talk: Conversation) -> None:
+        talk.begin(client)
         loop = asyncio.get_running_loop()
         limit = RateLimit(loop.time())
         patience_s = None if client.is_trusted else TOKEN_TIMEOUT_S
@@ -234,10 +267,10 @@ class WebSocketServer:
             patience_s = None
             client.heard_at = loop.time()
             if limit.is_over(client.heard_at):
-                self._desk.refuse(client, BadRequestError("rate_limited", "too many requests"))
+                talk.refuse(client, BadRequestError("rate_limited", "too many requests"))
                 await self._part_with(connection, client, "too many requests")
                 return
-            may_stay = await self._desk.follow(client, payload)
+            may_stay = await talk.follow(client, payload)
         await self._part_with(connection, client, "no valid token")
 
     async def _part_with(self, connection: _Connection, client: Client, reason: str) -> None:

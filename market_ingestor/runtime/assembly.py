@@ -194,7 +194,12 @@ class Builder:
                 return await self._saver(bus)
             case "gateway":
                 history = kline_history(await self._database(name))
-                return Gateway(bus, gateway_options(settings.gateway), history=history)
+                return Gateway(
+                    bus,
+                    gateway_options(settings.gateway),
+                    history=history,
+                    is_test_mode=lambda: settings.ingest.mode == "test",
+                )
             case "api":
                 database = await self._database(name)
                 return ApiRole(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -164,11 +164,19 @@ async def market(url: str) -> AsyncIterator[Market]:
 
 @asynccontextmanager
 async def gateway(
-    url: str, history: KlineHistory | None = None, **options: Any
+    url: str,
+    history: KlineHistory | None = None,
+    is_test_mode: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway until the block ends, on ports of the system's choice."""
     bus = await Bus.connect([url], name="gateway")
-    running = Gateway(bus, GatewayOptions(port=0, tcp_port=0, **options), history=history)
+    running = Gateway(
+        bus,
+        GatewayOptions(port=0, tcp_port=0, **options),
+        history=history,
+        is_test_mode=is_test_mode,
+    )
     task = asyncio.create_task(running.run())
     try:
         async with asyncio.timeout(20):

@@ -110,14 +110,14 @@ class HubMachine(RuleBasedStateMachine):
             self.closed[self.sequence] = symbol
             self.open.pop((symbol, minute * 60_000), None)
             each = kline(minute, symbol, closed=True)
-            self.hub.candle(each, codec.encode(each), self.sequence)
+            self.hub.candle(each, codec.encode(each), self.sequence, 0)
 
     @rule(symbol=st.sampled_from(SYMBOLS), ahead=st.integers(-1, 1))
     def change(self, symbol: str, ahead: int) -> None:
         minute = self.minute[symbol] + ahead
         self.number += 1
         each = kline(minute, symbol, closed=False, close=self.number)
-        self.hub.open_candle(each, codec.encode(each))
+        self.hub.open_candle(each, codec.encode(each), 0)
         if ahead >= 0:
             self.open[(symbol, minute * 60_000)] = str(self.number)
 
@@ -132,8 +132,8 @@ class HubMachine(RuleBasedStateMachine):
         self._read(data.draw(st.sampled_from(self.readers)))
 
     def _read(self, reader: Reader) -> bool:
-        self.hub.touched()
-        messages = self.hub.take(reader.outbox)
+        self.hub.touched(0)
+        messages = reader.outbox.take()
         notices = sum(1 for each in messages if b'"missed"' in each.text)
         assert len(messages) - notices <= FRAMES + 1  # both families of the last candle go together
         for each in messages:

@@ -46,16 +46,16 @@ def hub(*, frames: int = 100, size: int = 100_000, ring_bytes: int = 1_000_000) 
 
 
 def close(target: Hub, sequence: int, each: Kline) -> None:
-    target.candle(each, codec.encode(each), sequence)
+    target.candle(each, codec.encode(each), sequence, 0)
 
 
 def change(target: Hub, each: Kline) -> None:
-    target.open_candle(each, codec.encode(each))
+    target.open_candle(each, codec.encode(each), 0)
 
 
 def take(target: Hub, outbox: Outbox) -> list[dict[str, Any]]:
-    target.touched()
-    return [json.loads(each.text) for each in target.take(outbox)]
+    target.touched(0)
+    return [json.loads(each.text) for each in outbox.take()]
 
 
 def subscribed(target: Hub, *topics: str) -> Outbox:
@@ -93,7 +93,7 @@ def test_closed_and_kline_topics_are_two_topics() -> None:
 def test_new_subscriber_gets_the_newest_values_at_once() -> None:
     target = hub()
     change(target, kline(0, closed=False, close="2"))
-    target.stats("x", "BTC", b'{"v":1}')
+    target.stats("x", "BTC", b'{"v":1}', 0)
     outbox = subscribed(target, "kline.*.*.1m", "stats.x.*")
     assert [each["type"] for each in take(target, outbox)] == ["kline", "stats"]
 
@@ -127,7 +127,7 @@ def test_newest_values_are_not_starved_by_trades() -> None:
     outbox = subscribed(target, "trade.*.*", "stats.*.*")
     for n in range(4):
         target.passing(("trade", "x", "BTC"), f'{{"n":{n}}}'.encode())
-    target.stats("x", "BTC", b'{"v":1}')
+    target.stats("x", "BTC", b'{"v":1}', 0)
     assert "stats" in [each["type"] for each in take(target, outbox)]
 
 
@@ -186,7 +186,7 @@ def test_stream_made_anew_restarts_positions() -> None:
     outbox = subscribed(target, "closed.*.*.*")
     close(target, 1, kline(0))
     close(target, 2, kline(1))
-    target.touched()
+    target.touched(0)
     target.begin("00000002", 1)
     close(target, 1, kline(2))
     got = take(target, outbox)
@@ -203,7 +203,7 @@ def test_parted_client_leaves_nothing_behind() -> None:
     target = hub()
     outbox = subscribed(target, "kline.*.*.*", "trade.x.BTC")
     target.part(outbox)
-    assert target.patterns("kline") == []
+    assert target.trade_patterns() == []
     assert target.passing(("trade", "x", "BTC"), b"{}") == []
     close(target, 1, kline(0))
-    assert target.touched() == []
+    assert target.touched(0) == []

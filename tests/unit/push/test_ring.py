@@ -38,7 +38,7 @@ def filled(*klines: Kline, bytes_max: int = 1_000_000) -> Ring:
     ring = Ring(bytes_max)
     ring.begin("abcdef01", 1)
     for sequence, each in enumerate(klines, 1):
-        ring.append(each, codec.encode(each), sequence)
+        ring.append(each, codec.encode(each), sequence, 0)
     return ring
 
 
@@ -74,7 +74,7 @@ def test_newest_takes_the_last_windows_in_their_newest_version() -> None:
 def test_sequences_grow() -> None:
     ring = filled(kline(0))
     with pytest.raises(ValueError, match="after"):
-        ring.append(kline(1), b"{}", 1)
+        ring.append(kline(1), b"{}", 1, 0)
 
 
 def test_positions_survive_the_way_to_the_client_and_back() -> None:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from market_ingestor.push.dialect import Native
+from market_ingestor.push.latest import Latest
 from market_ingestor.push.messages import BadRequestError
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
+from market_ingestor.push.ring import Ring
 from market_ingestor.push.subscriptions import (
     SubscriptionIndex,
     common_pattern,
@@ -75,7 +78,7 @@ def test_route_follows_logs_that_come_and_go() -> None:
     log, is_new = index.open(("stats", "*", "B"))
     assert is_new
     assert index.open(("stats", "*", "B")) == (log, False)
-    reader = Outbox(OutboxLimits(frames=1, bytes=1), PushCounters())
+    reader = Outbox(OutboxLimits(frames=1, bytes=1), PushCounters(), Native(Latest(), Ring(1)))
     log.readers[reader] = None
     assert index.route(topic) == (log,)
     index.leave(log, reader)

@@ -1,0 +1,135 @@
+"""Follows what a client of Binance streams asks for. SHELL."""
+
+from collections.abc import Callable, Sequence
+
+from market_ingestor.push import messages
+from market_ingestor.push.binance import calls
+from market_ingestor.push.binance.calls import BadCallError, Call
+from market_ingestor.push.binance.streams import Address, BadStreamError, stream_of, topics
+from market_ingestor.push.desk import TokenCheck
+from market_ingestor.push.hub import Hub
+from market_ingestor.push.messages import BadRequestError, Message
+from market_ingestor.push.pump import Client, Pump
+from market_ingestor.push.subscriptions import Topic
+
+
+class BinanceDesk:
+    """Follows the calls of one client.
+
+    Args:
+        check: Accepts or refuses tokens.
+        trades_wanted: Called when the trade topics somebody subscribed may have changed.
+        address: What the client connected to, its exchange being the one to serve.
+    """
+
+    __slots__ = ("_address", "_check", "_hub", "_pump", "_trades_wanted")
+
+    def __init__(
+        self,
+        hub: Hub,
+        pump: Pump,
+        check: TokenCheck,
+        trades_wanted: Callable[[], None],
+        address: Address,
+    ) -> None:
+        self._hub = hub
+        self._pump = pump
+        self._check = check
+        self._trades_wanted = trades_wanted
+        self._address = address
+
+    def begin(self, client: Client) -> None:
+        """Meet a client that has just connected."""
+        client.outbox.dialect = self._hub.binance(self._address.form)
+        if client.is_trusted:
+            self._subscribe_address(client)
+
+    def _subscribe_address(self, client: Client) -> None:
+        self._subscribe(client, topics(self._address, self._address.streams))
+
+    async def follow(self, client: Client, payload: bytes) -> bool:
+        """Do what a message asks and answer it; a bad one is answered with an error.
+
+        Returns:
+            Whether the client may stay: it showed a token where one is needed.
+        """
+        try:
+            answer = self._answer(client, payload)
+        except BadCallError as problem:
+            answer = calls.failure(problem)
+        self._reply(client, answer)
+        return client.is_trusted
+
+    def refuse(self, client: Client, problem: BadRequestError) -> None:
+        """Answer with an error."""
+        self._reply(client, calls.failure(BadCallError(calls.BAD_REQUEST, str(problem))))
+
+    def _reply(self, client: Client, answer: Message) -> None:
+        client.outbox.reply(answer)
+        self._pump.ready(client)
+
+    def _answer(self, client: Client, payload: bytes) -> Message:
+        token = messages.parse_token(payload)
+        if token is not None:
+            return self._show_token(client, token)
+        call = calls.parse_call(payload)
+        if not client.is_trusted:
+            raise BadCallError(calls.BAD_REQUEST, "send a token first", call.id)
+        try:
+            return calls.result(self._act(client, call), call.id)
+        except BadStreamError as problem:
+            raise BadCallError(calls.BAD_REQUEST, str(problem), call.id) from problem
+        except BadRequestError as problem:
+            raise BadCallError(calls.BAD_REQUEST, str(problem), call.id) from problem
+
+    def _show_token(self, client: Client, token: messages.Token) -> Message:
+        was_trusted = client.is_trusted
+        if not self._check(client, token):
+            raise BadCallError(calls.BAD_REQUEST, "not a valid token")
+        if not was_trusted:
+            self._subscribe_address(client)
+        return calls.result(None, None)
+
+    def _act(self, client: Client, call: Call) -> list[str] | bool | None:
+        match call.method:
+            case "SUBSCRIBE":
+                self._subscribe(client, self._topics(call))
+                return None
+            case "UNSUBSCRIBE":
+                self._hub.unsubscribe(client.outbox, self._topics(call))
+                self._trades_wanted()
+                return None
+            case "LIST_SUBSCRIPTIONS":
+                return [stream_of(log.pattern) for log in client.outbox.logs]
+            case "SET_PROPERTY":
+                self._set_combined(client, call)
+                return None
+            case "GET_PROPERTY":
+                self._require_combined(call)
+                return self._address.form.is_combined
+            case _:
+                raise BadCallError(calls.BAD_REQUEST, "Invalid request: unknown method", call.id)
+
+    def _topics(self, call: Call) -> list[Topic]:
+        streams = call.params or []
+        if not all(isinstance(each, str) for each in streams):
+            raise BadStreamError("Invalid request: params are names of streams")
+        return topics(self._address, streams)
+
+    def _subscribe(self, client: Client, patterns: Sequence[Topic]) -> None:
+        self._hub.check_room(client.outbox, patterns)
+        self._hub.subscribe(client.outbox, patterns)
+        self._trades_wanted()
+
+    def _set_combined(self, client: Client, call: Call) -> None:
+        self._require_combined(call)
+        value = call.params[1] if call.params is not None and len(call.params) > 1 else None
+        if not isinstance(value, bool):
+            raise BadCallError(calls.WRONG_TYPE, "Invalid value type: expected Boolean", call.id)
+        form = self._address.form._replace(is_combined=value)
+        self._address = self._address._replace(form=form)
+        client.outbox.dialect = self._hub.binance(form)
+
+    def _require_combined(self, call: Call) -> None:
+        if not call.params or call.params[0] != "combined":
+            raise BadCallError(calls.UNKNOWN_PROPERTY, "Invalid property name", call.id)
