@@ -5,11 +5,12 @@ The list of the database is kept for a few seconds, so that a wrong symbol costs
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Final
 
 from market_ingestor.api.errors import unknown_symbol
 from market_ingestor.api.memory import Memory
-from market_ingestor.api.params import symbol_name
+from market_ingestor.api.params import EPOCH, symbol_name
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated, simulated_name
@@ -92,6 +93,21 @@ class Catalog:
             raise unknown_symbol(symbol)
         return sorted(of_mode)
 
+    async def instruments(self, exchange: str | None, spelling: str) -> tuple[list[str], str]:
+        """Return where a symbol is traded that a caller means, and our spelling of it.
+
+        Raises:
+            ApiProblemError: It is not known there; without ``exchange``, nowhere in this mode.
+            StoreUnavailableError: Nothing is known of it here, and the database cannot be asked.
+        """
+        if exchange is None:
+            symbol = symbol_name(spelling)
+            return await self.exchanges(symbol), symbol
+        meant = self.meant(exchange)
+        symbol = self.meant_symbol(meant, spelling)
+        await self.require(meant, symbol)
+        return [meant], symbol
+
     async def require(self, exchange: str, symbol: str) -> None:
         """Return when an instrument is known.
 
@@ -109,3 +125,15 @@ class Catalog:
             return
         if not any((each.exchange, each.symbol) == instrument for each in await self.stored()):
             raise unknown_symbol(f"{symbol} on {exchange}")
+
+    async def first_trade_us(self, exchange: str, symbol: str) -> int | None:
+        """Return the time of the oldest trade ever stored, in microseconds.
+
+        Raises:
+            StoreUnavailableError: The database cannot be asked.
+        """
+        for each in await self.stored():
+            if (each.exchange, each.symbol) == (exchange, symbol):
+                first = each.first_trade_at
+                return None if first is None else (first - EPOCH) // timedelta(microseconds=1)
+        return None

@@ -10,6 +10,7 @@ import msgspec
 
 from market_ingestor.api import schema
 from market_ingestor.api.params import LIMIT_DEFAULT, LIMIT_MAX
+from market_ingestor.api.span import SPAN_PATTERN
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stats import Stats
 
@@ -92,6 +93,29 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(self.query)
 
 
+_SPAN: Final = Parameter(
+    schema={"type": "string", "pattern": SPAN_PATTERN},
+    text="Length, as `30s`, `5m`, `1h30m`; `1m` when absent, and any age for the latest price",
+)
+
+
+def _prices(kind: str, summary: str, answer: type) -> tuple[Endpoint, Endpoint]:
+    """Return the two paths of a price: over all exchanges of the mode, and on one."""
+    common: dict[str, Any] = {"handler": f"{kind}_price", "summary": summary, "answer": answer}
+    return (
+        Endpoint(
+            path=f"/prices/{kind}/{{symbol}}",
+            query={"exchange": EXCHANGE, "period": _SPAN},
+            **common,
+        ),
+        Endpoint(
+            path=f"/prices/{kind}/{{exchange}}/{{symbol}}",
+            query={"period": _SPAN},
+            **common,
+        ),
+    )
+
+
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         path="/api/v1/klines",
@@ -168,18 +192,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         path="/api/v1/info", handler="info", summary="Version and addresses", answer=schema.Info
     ),
-    Endpoint(
-        path="/prices/latest/{symbol}",
-        handler="latest_price",
-        summary="Newest price over the exchanges of the current mode",
-        answer=schema.Price,
-        query={"exchange": EXCHANGE},
-    ),
-    Endpoint(
-        path="/prices/latest/{exchange}/{symbol}",
-        handler="latest_price",
-        summary="Newest price on one exchange",
-        answer=schema.Price,
-    ),
+    *_prices("latest", "Newest price, however old; `period` bounds its age", schema.Price),
+    *_prices("highest", "Highest price of a period that ends now", schema.Price),
+    *_prices("lowest", "Lowest price of a period that ends now", schema.Price),
+    *_prices("average", "Price of a period that ends now, weighted by volume", schema.Price),
+    *_prices("aggregate", "Average, lowest and highest at once", schema.PriceAggregate),
     Endpoint(path="/openapi.json", handler="openapi", summary="This document", answer=None),
 )

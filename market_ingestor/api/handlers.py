@@ -19,9 +19,10 @@ from market_ingestor.api.params import (
     decode_cursor,
     exchange_name,
     parse_time_ms,
-    symbol_name,
 )
+from market_ingestor.api.prices import Kind, PriceQueries
 from market_ingestor.api.queries import GapQuery, KlineCursor, KlineQuery, Queries, TradeQuery
+from market_ingestor.api.span import SPAN_DEFAULT
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stored import GapKey, TradeKey
 
@@ -34,15 +35,20 @@ class DataHandlers:
     """One method per endpoint: parameters in, `Queries` asked, a response out."""
 
     def __init__(
-        self, queries: Queries, addresses: Mapping[str, str], is_test_mode: Callable[[], bool]
+        self,
+        queries: Queries,
+        prices: PriceQueries,
+        addresses: Mapping[str, str],
+        is_test_mode: Callable[[], bool],
     ) -> None:
         self._queries = queries
+        self._prices = prices
         self._addresses = addresses
         self._is_test_mode = is_test_mode
 
     async def klines(self, request: Request) -> Response:
         params = params_of(request)
-        symbol, exchange = params.symbol(), params.exchange()
+        symbol, exchange = params.text("symbol"), params.exchange()
         if symbol is None or exchange is None:
             raise bad_parameter("exchange" if exchange is None else "symbol", "is missing")
         page = await self._queries.klines(
@@ -73,7 +79,7 @@ class DataHandlers:
             before = decode_cursor("before", older_than, TradeKey)
         page = await self._queries.trades(
             TradeQuery(
-                symbol=symbol_name(request.path_params["symbol"]),
+                symbol=request.path_params["symbol"],
                 exchange=params.exchange(),
                 from_ms=params.time_ms("from"),
                 to_ms=to_ms,
@@ -95,7 +101,7 @@ class DataHandlers:
         page = await self._queries.gaps(
             GapQuery(
                 exchange=params.exchange(),
-                symbol=params.symbol(),
+                symbol=params.text("symbol"),
                 state=state,
                 from_ms=params.time_ms("from"),
                 to_ms=params.time_ms("to"),
@@ -108,7 +114,7 @@ class DataHandlers:
     async def stats(self, request: Request) -> Response:
         params_of(request)
         exchange = exchange_name(request.path_params["exchange"])
-        symbol = symbol_name(request.path_params["symbol"])
+        symbol = request.path_params["symbol"]
         return json_response(schema.success(await self._queries.stats(exchange, symbol)))
 
     async def info(self, request: Request) -> Response:
@@ -122,11 +128,27 @@ class DataHandlers:
         return json_response(schema.success(info))
 
     async def latest_price(self, request: Request) -> Response:
-        params = params_of(request)
-        named = request.path_params.get("exchange")
-        exchange = params.exchange() if named is None else exchange_name(named)
-        symbol = symbol_name(request.path_params["symbol"])
-        return json_response(schema.encode(await self._queries.latest_price(symbol, exchange)))
+        symbol, exchange, period = _price_of(request)
+        return json_response(schema.encode(await self._prices.latest(symbol, exchange, period)))
+
+    async def highest_price(self, request: Request) -> Response:
+        return await self._price(request, "highest")
+
+    async def lowest_price(self, request: Request) -> Response:
+        return await self._price(request, "lowest")
+
+    async def average_price(self, request: Request) -> Response:
+        return await self._price(request, "average")
+
+    async def aggregate_price(self, request: Request) -> Response:
+        symbol, exchange, period = _price_of(request)
+        found = await self._prices.aggregate(symbol, exchange, period or SPAN_DEFAULT)
+        return json_response(schema.encode(found))
+
+    async def _price(self, request: Request, kind: Kind) -> Response:
+        symbol, exchange, period = _price_of(request)
+        found = await self._prices.over(kind, symbol, exchange, period or SPAN_DEFAULT)
+        return json_response(schema.encode(found))
 
     async def openapi(self, request: Request) -> Response:
         params_of(request)
@@ -136,6 +158,14 @@ class DataHandlers:
 def params_of(request: Request) -> Params:
     """Return the parameters of a request, checked against what its route has."""
     return Params(request.query_params, request.scope["known_parameters"])
+
+
+def _price_of(request: Request) -> tuple[str, str | None, str | None]:
+    """Return spelling of the symbol, exchange and period of a question for a price."""
+    params = params_of(request)
+    named = request.path_params.get("exchange")
+    exchange = params.exchange() if named is None else exchange_name(named)
+    return request.path_params["symbol"], exchange, params.text("period")
 
 
 def json_response(body: bytes) -> Response:

@@ -10,7 +10,14 @@ import msgspec
 import structlog
 
 from market_ingestor import metrics
-from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, LatestStats, OpenKlines
+from market_ingestor.api.tail import (
+    Feeds,
+    KlineTail,
+    LatestPrices,
+    LatestStats,
+    OpenKlines,
+    TradeTail,
+)
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.listings import follow_listings
@@ -25,8 +32,10 @@ from market_ingestor.model.stats import Stats
 _log = structlog.get_logger(__name__)
 
 WARM_TRADES: Final = timedelta(minutes=1)  # of trades read at the start; older ones on demand
+TRADES_AGE: Final = timedelta(minutes=10)  # the most read at the start when the saver is behind
 TAIL_AGE: Final = timedelta(hours=2)  # of candles read at the start when no saver is known
 POLL_S: Final = 1.0
+SAVED_S: Final = 1.0  # between two looks at how far trades are saved
 CHECK_S: Final = 5.0  # between two looks at the saver's progress and at the streams' identity
 SAVED_GRACE_S: Final = 20.0  # longer than a request that asked the table before the commit
 RETRY_S: Final = 0.5
@@ -53,8 +62,10 @@ class Memory:
 
     Args:
         tail_bytes: Limit of the candles kept until the database has them.
+        trade_bytes: Limit of the trades kept until then.
 
     Attributes:
+        trades: Trades the database may lack.
         tail: Closed candles the database may lack.
         open: Open candles.
         prices: Newest trade of every instrument.
@@ -63,8 +74,9 @@ class Memory:
         listings: What the venues list of the instruments carried.
     """
 
-    def __init__(self, bus: Bus, *, tail_bytes: int) -> None:
+    def __init__(self, bus: Bus, *, tail_bytes: int, trade_bytes: int) -> None:
         self._bus = bus
+        self.trades = TradeTail(trade_bytes)
         self.tail = KlineTail(tail_bytes)
         self.open = OpenKlines()
         self.prices = LatestPrices()
@@ -116,7 +128,7 @@ class Memory:
         while True:
             state = await self._state(subjects.KLINE_STREAM)
             self.tail.clear()
-            start = await self._saved_through()
+            start = await self._saved_through(subjects.KLINE_STREAM)
             if start is None:
                 start = await self._since(subjects.KLINE_STREAM, TAIL_AGE, state) - 1
             async with OrderedReader(
@@ -138,7 +150,7 @@ class Memory:
             if now < check_at:
                 continue
             check_at = now + CHECK_S
-            floor = await self._saved_through()
+            floor = await self._saved_through(subjects.KLINE_STREAM)
             if floor is not None:
                 floors.append((now, floor))
             while floors and now - floors[0][0] >= SAVED_GRACE_S:
@@ -149,10 +161,10 @@ class Memory:
                 _log.warning("stream_made_anew", stream=state.name)
                 return
 
-    async def _saved_through(self) -> int | None:
-        """Return the sequence up to which candles are in the table, None when nobody saves."""
+    async def _saved_through(self, stream: str) -> int | None:
+        """Return the sequence up to which a stream is in the tables, None when nobody saves."""
         try:
-            saver = await self._bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+            saver = await self._bus.consumer_state(stream, subjects.SAVE_DURABLE)
         except TROUBLE:
             return None
         return None if saver is None else saver.ack_floor
@@ -184,6 +196,12 @@ class Memory:
         while True:
             state = await self._state(subjects.RAW_STREAM)
             start = await self._since(subjects.RAW_STREAM, WARM_TRADES, state)
+            saved = await self._saved_through(subjects.RAW_STREAM)
+            if saved is not None and saved < start:
+                oldest = await self._since(subjects.RAW_STREAM, TRADES_AGE, state)
+                start = min(start, max(saved + 1, oldest))
+            self.trades.begin(start)
+            self.trades.saved_through(saved or 0)
             async with OrderedReader(
                 self._bus, subjects.RAW_STREAM, start_sequence=start
             ) as reader:
@@ -193,19 +211,25 @@ class Memory:
         """Read until the stream is another one."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK_S
+        saved_at = loop.time() + SAVED_S
         while True:
             if reader.next_sequence > state.last_sequence:
                 self._warm_trades.set()
             for arrived in await reader.next(POLL_S):
-                self._on_raw(arrived.subject, arrived.payload)
-            if loop.time() >= check_at:
-                check_at = loop.time() + CHECK_S
+                self._on_raw(arrived.subject, arrived.payload, arrived.sequence)
+            now = loop.time()
+            if now >= saved_at:
+                saved_at = now + SAVED_S
+                self.trades.saved_through(await self._saved_through(subjects.RAW_STREAM) or 0)
+            if now >= check_at:
+                check_at = now + CHECK_S
                 current = await self._state(subjects.RAW_STREAM)
                 if current.created != state.created:
                     _log.warning("stream_made_anew", stream=state.name)
                     return
 
-    def _on_raw(self, subject: str, payload: bytes) -> None:
+    def _on_raw(self, subject: str, payload: bytes, sequence: int | None = None) -> None:
+        """Take a message of the raw stream; one without ``sequence`` was asked for again."""
         try:
             address = subjects.parse_raw(subject)
             if address.symbol is None:
@@ -216,6 +240,8 @@ class Memory:
             _check_names(subject, address.exchange, address.symbol)
             for each in _batch.decode(payload).trades:
                 self.prices.put(address.exchange, address.symbol, each.time_us, each.id, each.price)
+            if sequence is not None:
+                self.trades.add(address.exchange, address.symbol, payload, sequence)
         except DecodeError as problem:
             self._reject(problem)
         except msgspec.MsgspecError as problem:

@@ -86,11 +86,6 @@ class Params:
         value = self.text("exchange")
         return None if value is None else exchange_name(value)
 
-    def symbol(self) -> str | None:
-        """Return a symbol in our spelling, given as ``btc-usdt``, ``BTC/USDT`` or ``BTCUSDT``."""
-        value = self.text("symbol")
-        return None if value is None else symbol_name(value)
-
     def period(self) -> str:
         """Return a candle period; ``interval`` is another name for it. ``1m`` when absent."""
         value = self.text("period") or self.text("interval") or "1m"

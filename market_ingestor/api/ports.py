@@ -4,11 +4,21 @@
 `StoreUnavailableError` while the database cannot answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.stored import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
+from market_ingestor.model.stored import (
+    GapKey,
+    GapSpan,
+    MinuteMark,
+    StoredGap,
+    StoredSymbol,
+    StoredTrade,
+    TradeKey,
+    TradeSum,
+)
+from market_ingestor.model.trade import TextTrade
 
 
 class ReadStore(Protocol):
@@ -57,3 +67,45 @@ class ReadStore(Protocol):
         limit: int,
     ) -> Sequence[StoredGap]:
         """Return holes newest first, strictly behind ``before``, that touch the time range."""
+
+    async def kline_revisions(
+        self, exchange: str, symbol: str, period: str, open_time: int
+    ) -> Sequence[Kline]:
+        """Return every stored version of one candle, first to last."""
+
+    async def deciding_trades(self, kline: Kline) -> Mapping[str, StoredTrade]:
+        """Return the stored trades that decide ``open``, ``high``, ``low`` and ``close``."""
+
+    async def range_klines(
+        self,
+        exchange: str,
+        symbol: str,
+        period: str,
+        ranges: Sequence[tuple[int, int]],
+        limit: int,
+    ) -> Sequence[Kline]:
+        """Return candles that open in any of some half-open ranges of Unix milliseconds."""
+
+    async def range_trades(
+        self,
+        exchange: str,
+        symbol: str,
+        ranges: Sequence[tuple[int, int]],
+        held: Sequence[TextTrade],
+    ) -> TradeSum:
+        """Sum up trades with ``start < time <= end``, microseconds, and the unsaved of ``held``."""
+
+    async def minute_marks(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[MinuteMark]:
+        """Return what tells of 1m candles whether anything is missing, oldest first."""
+
+    async def complete_windows(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[tuple[str, int]]:
+        """Return period and opening time of complete longer candles that may touch a range."""
+
+    async def gap_spans(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[GapSpan]:
+        """Return where holes touch a range, the earliest first."""

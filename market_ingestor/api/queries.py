@@ -3,10 +3,9 @@
 One method per endpoint; the web framework stays outside.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
@@ -17,13 +16,10 @@ from market_ingestor.api.memory import Memory
 from market_ingestor.api.params import TIME_MS_MAX, encode_cursor
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.schema import Pagination
-from market_ingestor.api.tail import overlay
-from market_ingestor.errors import StoreUnavailableError
-from market_ingestor.model.exchange import is_simulated
+from market_ingestor.api.tail import FEED_SILENCE_US, overlay
+from market_ingestor.model.event import WHOLE_FEED
 from market_ingestor.model.stats import Stats
 from market_ingestor.model.stored import GapKey, TradeKey
-
-FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
 
 
 class KlineCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -135,12 +131,7 @@ class Queries:
             ApiProblemError: The symbol is not known.
             StoreUnavailableError: The table cannot be read.
         """
-        symbol = query.symbol
-        if query.exchange is None:
-            exchanges = await self._catalog.exchanges(symbol)
-        else:
-            exchanges = [self._catalog.meant(query.exchange)]
-            symbol = self._catalog.meant_symbol(exchanges[0], symbol)
+        exchanges, symbol = await self._catalog.instruments(query.exchange, query.symbol)
         found = await self._store.trades(
             symbol,
             exchanges,
@@ -149,8 +140,6 @@ class Queries:
             before=query.before,
             limit=query.limit,
         )
-        if not found:
-            await self._catalog.require(exchanges[0], symbol)
         cursor = None
         if len(found) == query.limit:
             last = found[-1]
@@ -183,9 +172,13 @@ class Queries:
         Raises:
             StoreUnavailableError: The table cannot be read.
         """
+        exchange = None if query.exchange is None else self._catalog.meant(query.exchange)
+        symbol = query.symbol
+        if symbol is not None and symbol != WHOLE_FEED:
+            symbol = self._catalog.meant_symbol(exchange or "", symbol)
         found = await self._store.gaps(
-            exchange=None if query.exchange is None else self._catalog.meant(query.exchange),
-            symbol=query.symbol,
+            exchange=exchange,
+            symbol=symbol,
             state=query.state,
             from_ms=query.from_ms,
             to_ms=query.to_ms,
@@ -203,44 +196,6 @@ class Queries:
             pagination=Pagination(next_cursor=cursor),
         )
 
-    async def latest_price(self, symbol: str, exchange: str | None) -> schema.Price:
-        """Return the price of the trade with the greatest (time, id).
-
-        Raises:
-            ApiProblemError: The symbol is not known, or has no trade.
-            StoreUnavailableError: Memory knows none, and the table cannot be read.
-        """
-        if exchange is None:
-            exchanges = await self._catalog.exchanges(symbol)
-        else:
-            exchanges = [self._catalog.meant(exchange)]
-            symbol = self._catalog.meant_symbol(exchanges[0], symbol)
-            await self._catalog.require(exchanges[0], symbol)
-        await asyncio.gather(*(self._recall(each, symbol) for each in exchanges))
-        newest = max(
-            (
-                (trade, each)
-                for each in exchanges
-                if (trade := self._memory.prices.get(each, symbol)) is not None
-            ),
-            default=None,
-        )
-        if newest is None:
-            raise no_data(f"no trade of {symbol} yet")
-        trade, found_on = newest
-        return schema.Price(
-            symbol=symbol,
-            exchange=found_on,
-            price=trade.price,
-            time=trade.time_us // 1_000,
-            period=None,
-            from_=None,
-            to=None,
-            trade_count=None,
-            complete=None,
-            simulated=is_simulated(found_on),
-        )
-
     async def stats(self, exchange: str, symbol: str) -> Stats:
         """Return the rolling statistics as they were last published.
 
@@ -256,17 +211,3 @@ class Queries:
             await self._catalog.require(exchange, symbol)
             raise no_data(f"no statistics of {symbol} on {exchange} yet")
         return found
-
-    async def _recall(self, exchange: str, symbol: str) -> None:
-        """Make memory know an instrument's newest trade, if there is any."""
-        if self._memory.prices.get(exchange, symbol) is not None:
-            return
-        await self._memory.recall(exchange, symbol)
-        try:
-            stored = await self._store.latest_trade(exchange, symbol)
-        except StoreUnavailableError:
-            if self._memory.prices.get(exchange, symbol) is None:
-                raise
-            return
-        if stored is not None:
-            self._memory.prices.put(exchange, symbol, stored.time_us, stored.id, stored.price)

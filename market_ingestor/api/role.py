@@ -13,6 +13,7 @@ from market_ingestor.api.catalog import Catalog
 from market_ingestor.api.handlers import DataHandlers
 from market_ingestor.api.memory import Memory
 from market_ingestor.api.ports import ReadStore
+from market_ingestor.api.prices import PriceQueries
 from market_ingestor.api.queries import Queries
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.runtime.role import Health
@@ -22,6 +23,7 @@ _log = structlog.get_logger(__name__)
 
 WARM_UP_S: Final = 10.0  # to read what memory needs; then requests are answered all the same
 TAIL_BYTES: Final = 64 * 1024 * 1024  # of candles kept while the database lags
+TRADE_BYTES: Final = 64 * 1024 * 1024  # of trades, likewise
 
 
 class ApiRole:
@@ -54,10 +56,11 @@ class ApiRole:
         self._bus = bus
         self._is_store_up = is_store_up
         self._options = options
-        self._memory = Memory(bus, tail_bytes=TAIL_BYTES)
+        self._memory = Memory(bus, tail_bytes=TAIL_BYTES, trade_bytes=TRADE_BYTES)
         catalog = Catalog(store, self._memory, is_test_mode)
         queries = Queries(store, self._memory, catalog)
-        handlers = DataHandlers(queries, options.addresses, is_test_mode)
+        prices = PriceQueries(store, self._memory, catalog)
+        handlers = DataHandlers(queries, prices, options.addresses, is_test_mode)
         self._app = make_app(options, [handlers], more_routes)
         self._stopping = asyncio.Event()
         self._server: WebServer | None = None

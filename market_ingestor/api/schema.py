@@ -128,14 +128,15 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """A price of one symbol.
+    """A price of one symbol in ``(from, to]``, or its latest.
 
-    The latest price is that of the trade with the greatest (time, id); ``period`` and what
-    belongs to it are null there.
+    ``exchange``: where the price was found; null for an average over several. ``time``: of the
+    latest trade, else ``to``. The latest price without ``period`` is that of the trade with the
+    greatest (time, id), however old; what belongs to a period is null there.
     """
 
     symbol: str
-    exchange: str
+    exchange: str | None
     price: str
     time: int
     period: str | None
@@ -143,6 +144,24 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     to: int | None
     trade_count: int | None
     complete: bool | None
+    simulated: bool
+
+
+class PriceAggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """Average, lowest and highest price of one symbol in ``(from, to]``."""
+
+    symbol: str
+    exchange: str | None
+    average_price: str
+    min_price: str
+    max_price: str
+    volume: str
+    trade_count: int
+    time: int
+    period: str
+    from_: int = msgspec.field(name="from")
+    to: int
+    complete: bool
     simulated: bool
 
 

@@ -4,17 +4,22 @@ The table lags the stream by a batch, by minutes when the database is slow; answ
 with the tail of the stream, so a candle is never in neither.
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from market_ingestor.bus import codec
+from market_ingestor.errors import DecodeError
+from market_ingestor.model import decimals
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stats import Stats
+from market_ingestor.model.trade import TextTrade
 
 Key: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 
 OVERHEAD_BYTES: Final = 500  # of the objects around one candle
+FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
 WINDOWS_OPEN_MAX: Final = 2  # around a boundary the old and the new candle are both open
 
 
@@ -92,6 +97,95 @@ class KlineTail:
     def known(self) -> Iterable[Key]:
         """Return what there are candles of."""
         return self._by_key.keys()
+
+
+class TradeTail:
+    """Batches of trades the database may not have yet.
+
+    Args:
+        bytes_max: Limit of `size`; beyond it the oldest go.
+
+    Attributes:
+        size: Bytes taken.
+        lost_through: Sequence of the newest batch that went before the database had it, or that
+            was never here: until that is saved, trades may be in neither.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._by_instrument: dict[tuple[str, str], deque[bytes]] = {}
+        self._order: deque[tuple[int, tuple[str, str], int]] = deque()  # sequence, whose, bytes
+        self._saved_through = 0
+        self.size = 0
+        self.lost_through = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether every trade is here or in the database."""
+        return self.lost_through <= self._saved_through
+
+    def begin(self, sequence: int) -> None:
+        """Forget everything: the next batch will be that of ``sequence`` or a later one."""
+        self._by_instrument.clear()
+        self._order.clear()
+        self.size = 0
+        self._saved_through = 0
+        self.lost_through = sequence - 1
+
+    def add(self, exchange: str, symbol: str, payload: bytes, sequence: int) -> None:
+        """Take the next batch of the stream."""
+        if sequence <= self._saved_through:
+            return
+        instrument = (exchange, symbol)
+        self._by_instrument.setdefault(instrument, deque()).append(payload)
+        cost = len(payload) + OVERHEAD_BYTES
+        self._order.append((sequence, instrument, cost))
+        self.size += cost
+        while self.size > self._bytes_max and len(self._order) > 1:
+            self.lost_through = self._drop_oldest()
+
+    def saved_through(self, sequence: int) -> None:
+        """Forget batches up to ``sequence``: whoever asks the table from now on finds them."""
+        self._saved_through = max(self._saved_through, sequence)
+        while self._order and self._order[0][0] <= sequence:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> int:
+        sequence, instrument, cost = self._order.popleft()
+        self.size -= cost
+        payloads = self._by_instrument[instrument]
+        payloads.popleft()
+        if not payloads:
+            del self._by_instrument[instrument]
+        return sequence
+
+    def trades(
+        self, exchange: str, symbol: str, ranges: Sequence[tuple[int, int]]
+    ) -> list[TextTrade]:
+        """Return an instrument's trades with ``start < time_us <= end`` of any range, each once.
+
+        What no saver would store is left out.
+        """
+        found: dict[str, TextTrade] = {}
+        for payload in self._by_instrument.get((exchange, symbol), ()):
+            with contextlib.suppress(DecodeError):
+                for each in codec.text_batch(f"{exchange}.{symbol}", payload).trades:
+                    is_wanted = any(start < each.time_us <= end for start, end in ranges)
+                    if is_wanted and _is_storable(each):
+                        found.setdefault(each.id, each)
+        return list(found.values())
+
+
+def _is_storable(trade: TextTrade) -> bool:
+    try:
+        decimals.checked(trade.price)
+        decimals.checked(trade.amount)
+    except decimals.BadNumberError:
+        return False
+    return True
 
 
 class OpenKlines:

@@ -1,6 +1,7 @@
 """Rows of the tables as values, for whoever reads them. Pure."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -52,6 +53,35 @@ class StoredGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     missing: int | None
     state: str
     filled_at: datetime | None
+
+
+class TradeSum(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Trades summed up; ``low`` and ``high`` are None without any."""
+
+    trade_count: int
+    volume: Decimal
+    quote_volume: Decimal
+    low: Decimal | None
+    high: Decimal | None
+    price_sum: Decimal
+
+
+class MinuteMark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """As much of a 1m candle as tells whether anything is missing."""
+
+    open_time: int
+    complete: bool
+    is_repaired: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class GapSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a hole is, Unix milliseconds, both ends inclusive; and whether it was filled."""
+
+    from_ms: int
+    to_ms: int
+    is_filled: bool
 
 
 class TradeKey(NamedTuple):

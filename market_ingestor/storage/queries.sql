@@ -301,23 +301,44 @@ WHERE exchange = $1 AND symbol = $2 AND period = $3 AND open_time = $4
 ORDER BY revision
 
 -- name: deciding_trades
--- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): the trades that decide open, high, low and
--- close. Of several at the highest or lowest price the first counts.
-WITH ranked AS (
-    SELECT exchange, symbol, trade_id, time, price, amount, side, received_at,
-        row_number() OVER (ORDER BY length(trade_id), trade_id) AS first,
-        row_number() OVER (ORDER BY length(trade_id) DESC, trade_id DESC) AS last,
-        row_number() OVER (ORDER BY price DESC, length(trade_id), trade_id) AS highest,
-        row_number() OVER (ORDER BY price, length(trade_id), trade_id) AS lowest
-    FROM market_trades
-    WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive), $5 first id, $6 last id, $7 high, $8 low of
+-- a candle: the trades that decide it. Of several at the highest or lowest price the first
+-- counts. Its minute is found among the candles, so that a week costs little more than a minute.
+WITH extremes AS MATERIALIZED (
+    SELECT (
+        SELECT open_time FROM market_klines
+        WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3
+            AND open_time < $4 AND high = $7::text::numeric AND trade_count > 0
+        ORDER BY open_time LIMIT 1
+    ) AS high_at, (
+        SELECT open_time FROM market_klines
+        WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3
+            AND open_time < $4 AND low = $8::text::numeric AND trade_count > 0
+        ORDER BY open_time LIMIT 1
+    ) AS low_at
+),
+found AS (
+    (SELECT 'open' AS decides, t.* FROM market_trades AS t
+    WHERE exchange = $1 AND symbol = $2 AND trade_id = $5 AND time >= $3 AND time < $4 LIMIT 1)
+    UNION ALL
+    (SELECT 'high', t.* FROM market_trades AS t
+    WHERE exchange = $1 AND symbol = $2 AND price = $7::text::numeric AND time >= $3 AND time < $4
+        AND time >= coalesce((SELECT high_at FROM extremes), $3)
+        AND time < coalesce((SELECT high_at + interval '1 minute' FROM extremes), $4)
+    ORDER BY length(trade_id), trade_id LIMIT 1)
+    UNION ALL
+    (SELECT 'low', t.* FROM market_trades AS t
+    WHERE exchange = $1 AND symbol = $2 AND price = $8::text::numeric AND time >= $3 AND time < $4
+        AND time >= coalesce((SELECT low_at FROM extremes), $3)
+        AND time < coalesce((SELECT low_at + interval '1 minute' FROM extremes), $4)
+    ORDER BY length(trade_id), trade_id LIMIT 1)
+    UNION ALL
+    (SELECT 'close', t.* FROM market_trades AS t
+    WHERE exchange = $1 AND symbol = $2 AND trade_id = $6 AND time >= $3 AND time < $4 LIMIT 1)
 )
-SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
-    received_at, first = 1 AS is_open, highest = 1 AS is_high, lowest = 1 AS is_low,
-    last = 1 AS is_close
-FROM ranked
-WHERE first = 1 OR highest = 1 OR lowest = 1 OR last = 1
-ORDER BY first
+SELECT decides, exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount,
+    side, received_at
+FROM found
 
 -- name: trades_page
 -- $1 exchange, $2 symbol, $3 from, $4 to (exclusive), $5-$7 the last row of the page before (its
@@ -340,13 +361,79 @@ WHERE exchange = ANY ($1::text[]) AND symbol = $2 AND time >= $3 AND time < $4 A
 ORDER BY time DESC, length(trade_id) DESC, trade_id DESC, exchange DESC
 LIMIT $8
 
--- name: trade_aggregate
--- $1 exchange, $2 symbol, $3 after (exclusive), $4 to (inclusive).
-SELECT count(*) AS trade_count, trim_scale(sum(amount))::text AS volume,
-    trim_scale(sum(price * amount))::text AS quote_volume,
-    trim_scale(min(price))::text AS low, trim_scale(max(price))::text AS high
-FROM market_trades
-WHERE exchange = $1 AND symbol = $2 AND time > $3 AND time <= $4
+-- name: range_klines
+-- $1 exchange, $2 symbol, $3 period, $4 starts and $5 ends (exclusive) of ranges, $6 and $7 the
+-- first start and the last end, $8 limit: candles that open in any of the ranges, in no order.
+SELECT exchange, symbol, period, open_time,
+    trim_scale(open)::text AS open, trim_scale(high)::text AS high,
+    trim_scale(low)::text AS low, trim_scale(close)::text AS close,
+    trim_scale(volume)::text AS volume, trim_scale(quote_volume)::text AS quote_volume,
+    trim_scale(buy_volume)::text AS buy_volume,
+    trim_scale(buy_quote_volume)::text AS buy_quote_volume,
+    trade_count, first_trade_id, last_trade_id, complete, revision, reason, updated_at
+FROM unnest($4::timestamptz[], $5::timestamptz[]) AS ranges(start, finish)
+JOIN market_klines ON open_time >= start AND open_time < finish
+WHERE exchange = $1 AND symbol = $2 AND period = $3 AND open_time >= $6 AND open_time < $7
+LIMIT $8
+
+-- name: range_trades
+-- $1 exchange, $2 symbol, $3 starts (exclusive) and $4 ends (inclusive) of ranges, which do not
+-- overlap, $5 and $6 the first start and the last end, then trades that may not be stored yet, in
+-- any of the ranges: $7 ids, $8 times in microseconds, $9 prices, $10 amounts. Sums up those
+-- stored and, once, those that are not.
+WITH traded AS (
+    SELECT t.price, t.amount
+    FROM unnest($3::timestamptz[], $4::timestamptz[]) AS ranges(start, finish)
+    JOIN market_trades AS t ON t.time > start AND t.time <= finish
+    WHERE t.exchange = $1 AND t.symbol = $2 AND t.time > $5 AND t.time <= $6
+    UNION ALL
+    SELECT held.price::numeric, held.amount::numeric
+    FROM unnest($7::text[], $8::bigint[], $9::text[], $10::text[])
+        AS held(trade_id, time_us, price, amount)
+    LEFT JOIN LATERAL (
+        SELECT t.time
+        FROM market_trades AS t
+        WHERE t.exchange = $1 AND t.symbol = $2 AND t.trade_id = held.trade_id
+            AND t.time >= timestamptz 'epoch'
+                + (held.time_us - 3600000000) * interval '1 microsecond'
+            AND t.time <= timestamptz 'epoch'
+                + (held.time_us + 3600000000) * interval '1 microsecond'
+        LIMIT 1
+    ) AS stored ON true
+    WHERE stored.time IS NULL
+)
+SELECT count(*) AS trade_count, coalesce(sum(amount), 0) AS volume,
+    coalesce(sum(price * amount), 0) AS quote_volume, min(price) AS low, max(price) AS high,
+    coalesce(sum(price), 0) AS price_sum
+FROM traded
+
+-- name: minute_marks
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): as much of the 1m candles as tells whether
+-- anything is missing, oldest first.
+SELECT open_time, complete, reason, first_trade_id, last_trade_id
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3 AND open_time < $4
+ORDER BY open_time
+
+-- name: complete_windows
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): complete candles longer than a minute that
+-- may reach into the range.
+SELECT period, open_time
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period <> '1m' AND complete
+    AND open_time >= $3::timestamptz - interval '7 days' AND open_time < $4
+
+-- name: gap_spans
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): holes that touch the range, those of a
+-- whole feed included, the earliest first, 5,000 at most.
+SELECT coalesce(from_time, to_time, detected_at) AS start,
+    coalesce(to_time, from_time, detected_at) AS finish, state
+FROM market_gaps
+WHERE exchange = $1 AND symbol IN ($2, '_')
+    AND coalesce(to_time, from_time, detected_at) >= $3
+    AND coalesce(from_time, to_time, detected_at) < $4
+ORDER BY 1
+LIMIT 5000
 
 -- name: gaps
 -- $1 exchange or null, $2 symbol or null, $3 from, $4 to (exclusive), $5 state or null, $6-$10 the

@@ -4,39 +4,27 @@ Owns the paging: a page goes on behind the last row of the one before, by the wh
 skips and repeats nothing of what was there, however many rows come in meanwhile. Never writes.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.stored import GapKey, StoredGap, StoredSymbol, StoredTrade, TradeKey
+from market_ingestor.model.stored import (
+    GapKey,
+    GapSpan,
+    MinuteMark,
+    StoredGap,
+    StoredSymbol,
+    StoredTrade,
+    TradeKey,
+    TradeSum,
+)
+from market_ingestor.model.trade import TextTrade
 from market_ingestor.storage.candle_store import kline_of
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import FAR_FUTURE, FAR_PAST, at, at_ms, microseconds
 from market_ingestor.storage.timescale import Database, Record
 
 _FIRST_GAPS: Final = GapKey(FAR_FUTURE, "", "", "", "")  # before the newest gap there is
-
-
-class DecidingTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A trade that decides at least one of a candle's prices."""
-
-    trade: StoredTrade
-    is_open: bool
-    is_high: bool
-    is_low: bool
-    is_close: bool
-
-
-class TradeAggregate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Trades of a range summed up; sums and prices are None without trades."""
-
-    trade_count: int
-    volume: str | None
-    quote_volume: str | None
-    low: str | None
-    high: str | None
 
 
 class DatabaseReadStore:
@@ -79,20 +67,102 @@ class DatabaseReadStore:
         )
         return [kline_of(row) for row in rows]
 
-    async def deciding_trades(
-        self, exchange: str, symbol: str, from_ms: int, to_ms: int
-    ) -> Sequence[DecidingTrade]:
-        """Return the trades that decide open, high, low and close of ``[from_ms, to_ms)``."""
+    async def deciding_trades(self, kline: Kline) -> Mapping[str, StoredTrade]:
+        """Return the trades that decide a candle's ``open``, ``high``, ``low`` and ``close``.
+
+        One that is not stored yet is not among them.
+        """
         rows = await self._database.fetch(
-            QUERIES["deciding_trades"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+            QUERIES["deciding_trades"],
+            kline.exchange, kline.symbol, at_ms(kline.open_time), at_ms(kline.close_time + 1),
+            kline.first_trade_id, kline.last_trade_id, kline.high, kline.low,
+        )  # fmt: skip
+        return {row["decides"]: _trade(row) for row in rows}
+
+    async def range_klines(
+        self,
+        exchange: str,
+        symbol: str,
+        period: str,
+        ranges: Sequence[tuple[int, int]],
+        limit: int,
+    ) -> Sequence[Kline]:
+        """Return up to ``limit`` candles that open in any of some ranges, in no order.
+
+        Args:
+            ranges: In order, from inclusive, to exclusive, Unix milliseconds.
+        """
+        starts = [at_ms(each[0]) for each in ranges]
+        ends = [at_ms(each[1]) for each in ranges]
+        rows = await self._database.fetch(
+            QUERIES["range_klines"],
+            exchange, symbol, period, starts, ends, starts[0], ends[-1], limit,
+        )  # fmt: skip
+        return [kline_of(row) for row in rows]
+
+    async def range_trades(
+        self,
+        exchange: str,
+        symbol: str,
+        ranges: Sequence[tuple[int, int]],
+        held: Sequence[TextTrade],
+    ) -> TradeSum:
+        """Sum up the trades of some ranges.
+
+        Args:
+            ranges: In order, from exclusive, to inclusive, Unix microseconds.
+            held: Trades of these ranges that may not be stored yet, each once; what is stored
+                is not counted again.
+        """
+        starts = [at(each[0]) for each in ranges]
+        ends = [at(each[1]) for each in ranges]
+        (row,) = await self._database.fetch(
+            QUERIES["range_trades"],
+            exchange, symbol, starts, ends, starts[0], ends[-1],
+            [each.id for each in held], [each.time_us for each in held],
+            [each.price for each in held], [each.amount for each in held],
+        )  # fmt: skip
+        return TradeSum(**dict(row))
+
+    async def minute_marks(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[MinuteMark]:
+        """Return what tells of 1m candles whether anything is missing, oldest first."""
+        rows = await self._database.fetch(
+            QUERIES["minute_marks"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
         )
         return [
-            DecidingTrade(
-                trade=_trade(row),
-                is_open=row["is_open"],
-                is_high=row["is_high"],
-                is_low=row["is_low"],
-                is_close=row["is_close"],
+            MinuteMark(
+                open_time=microseconds(row["open_time"]) // 1000,
+                complete=row["complete"],
+                is_repaired=row["reason"] == "repair",
+                first_id=row["first_trade_id"],
+                last_id=row["last_trade_id"],
+            )
+            for row in rows
+        ]
+
+    async def complete_windows(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[tuple[str, int]]:
+        """Return period and opening time of complete longer candles that may touch a range."""
+        rows = await self._database.fetch(
+            QUERIES["complete_windows"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return [(row["period"], microseconds(row["open_time"]) // 1000) for row in rows]
+
+    async def gap_spans(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Sequence[GapSpan]:
+        """Return where holes touch a range, the earliest first."""
+        rows = await self._database.fetch(
+            QUERIES["gap_spans"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return [
+            GapSpan(
+                from_ms=microseconds(row["start"]) // 1000,
+                to_ms=microseconds(row["finish"]) // 1000,
+                is_filled=row["state"] == "filled",
             )
             for row in rows
         ]
@@ -129,15 +199,6 @@ class DatabaseReadStore:
             symbol, [exchange], from_ms=None, to_ms=None, before=None, limit=1
         )
         return found[0] if found else None
-
-    async def trade_aggregate(
-        self, exchange: str, symbol: str, after_us: int, to_us: int
-    ) -> TradeAggregate:
-        """Sum up the trades with ``after_us < time <= to_us``."""
-        (row,) = await self._database.fetch(
-            QUERIES["trade_aggregate"], exchange, symbol, at(after_us), at(to_us)
-        )
-        return TradeAggregate(**dict(row))
 
     async def symbols(self) -> Sequence[StoredSymbol]:
         """Return every instrument ever seen, by exchange and symbol; counts are seconds old."""

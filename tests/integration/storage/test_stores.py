@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from market_ingestor.bus import codec
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.stored import GapKey, TradeKey
+from market_ingestor.model.stored import GapKey, TradeKey, TradeSum
 from market_ingestor.model.trade import TextTrade
 from market_ingestor.storage.batch import Batch
 from market_ingestor.storage.candle_store import DatabaseCandleStore
@@ -185,20 +186,34 @@ async def test_a_candle_is_explained_by_its_versions_and_trades(database: Databa
     store = DatabaseReadStore(database)
     versions = await store.kline_revisions(EXCHANGE, SYMBOL, "1m", START_MS)
     assert [each.revision for each in versions] == [1, 2]
-    deciding = await store.deciding_trades(EXCHANGE, SYMBOL, START_MS, START_MS + 60_000)
-    assert [
-        (each.trade.id, each.is_open, each.is_high, each.is_low, each.is_close) for each in deciding
-    ] == [
-        ("1", True, False, False, False),
-        ("2", False, True, False, False),
-        ("3", False, False, True, False),
-        ("6", False, False, False, True),
-    ]
-    total = await store.trade_aggregate(EXCHANGE, SYMBOL, START_US + 1_000, START_US + 4_000)
-    assert (total.trade_count, total.volume, total.quote_volume) == (3, "6", "38")
-    assert (total.low, total.high) == ("1", "9")
-    empty = await store.trade_aggregate(EXCHANGE, SYMBOL, 0, 1)
-    assert (empty.trade_count, empty.volume, empty.low) == (0, None, None)
+    explained = msgspec.structs.replace(
+        candle(0), high="9", low="1", first_trade_id="1", last_trade_id="6"
+    )
+    deciding = await store.deciding_trades(explained)
+    assert {name: each.id for name, each in deciding.items()} == {
+        "open": "1", "high": "2", "low": "3", "close": "6",
+    }  # fmt: skip
+    unsaved = msgspec.structs.replace(explained, high="10", last_trade_id="7")
+    assert set(await store.deciding_trades(unsaved)) == {"open", "low"}
+
+
+async def test_trades_of_ranges_are_summed_up_once(database: Database) -> None:
+    prices = {1: "5", 2: "9", 3: "1", 4: "9", 5: "4", 6: "3"}
+    await put_trades(database, *(trade(n, price=price) for n, price in prices.items()))
+    store = DatabaseReadStore(database)
+    ranges = [(START_US + 1_000, START_US + 3_000), (START_US + 5_000, START_US + 9_000)]
+    held = [trade(3, price="1", time_us=START_US + 3_001), trade(7, price="11")]
+    total = await store.range_trades(EXCHANGE, SYMBOL, ranges, held)
+    assert total == TradeSum(
+        trade_count=4,
+        volume=Decimal(8),
+        quote_volume=Decimal(48),
+        low=Decimal(1),
+        high=Decimal(11),
+        price_sum=Decimal(24),
+    )
+    empty = await store.range_trades(EXCHANGE, SYMBOL, [(0, 1)], [])
+    assert (empty.trade_count, empty.volume, empty.low) == (0, Decimal(0), None)
 
 
 async def test_gaps_are_paged_and_filtered(database: Database) -> None:
