@@ -5,6 +5,7 @@ Exit status 0 is fine, 2 is bad usage or configuration (the key is named), 1 is 
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from market_ingestor.simulator import ALL_VENUES, VENUES, SimulateOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+RELOAD: Final = -1  # no exit status: the command line is to run once more
 
 _config_option = click.option(
     "--config",
@@ -60,6 +62,9 @@ def _execute(
         _fail(expected[0], EXIT_USAGE if isinstance(expected[0], ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_FAILED)
+    if status == RELOAD:
+        # The same process goes on, so a manager that knows it by its id sees no end.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line, no shell
     sys.exit(status or 0)
 
 
@@ -94,12 +99,24 @@ def main() -> None:
 @_mode_option
 def run(roles: tuple[str, ...], config_file: Path | None, shard: str, mode: str | None) -> None:
     """Run ROLES in this process; none means all of them."""
+    overrides = {} if mode is None else {"ingest.mode": mode}
     loaded = _load(config_file, ingest__mode=mode)
     try:
         chosen = Shard.parse(shard)
     except ConfigError as problem:
         _fail(problem, EXIT_USAGE)
-    _execute(lambda: assembly.run_roles(loaded.settings, roles or FLOW, shard=chosen))
+
+    async def run_roles() -> int:
+        will_reload = await assembly.run_roles(
+            loaded.settings,
+            roles or FLOW,
+            shard=chosen,
+            # On a terminal SIGHUP means that it was closed.
+            recheck=None if sys.stderr.isatty() else lambda: load(config_file, overrides=overrides),
+        )
+        return RELOAD if will_reload else 0
+
+    _execute(run_roles)
 
 
 @main.command(name="demo")

@@ -6,7 +6,7 @@ answers before anything is connected; streams exist before a role starts.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -27,6 +27,7 @@ from market_ingestor.errors import BusError, ConfigError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
+from market_ingestor.runtime.heartbeat import beating
 from market_ingestor.runtime.role import Role
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import Supervisor
@@ -302,7 +303,8 @@ async def run_roles(
     shard: Shard,
     links: Links | None = None,
     supervise: "asyncio.Future[Supervisor] | None" = None,
-) -> None:
+    recheck: Callable[[], object] | None = None,
+) -> bool:
     """Run roles in this process until a signal ends it.
 
     Args:
@@ -310,6 +312,11 @@ async def run_roles(
         links: NATS addresses per role; None takes the configured ones for all.
         supervise: Is given the supervisor when the roles are about to start, for callers that
             end them by another way than a signal.
+        recheck: Reads the configuration anew and raises `ConfigError` when it is wrong; None when
+            this process does not begin anew on SIGHUP.
+
+    Returns:
+        Whether SIGHUP ended it: the caller is to begin anew.
 
     Raises:
         ConfigError: An address cannot be listened on.
@@ -317,20 +324,21 @@ async def run_roles(
         Exception: What ended the first role that failed.
     """
     links = links or Links.same(settings.nats.servers)
-    async with serving_health(settings, names) as report, AsyncExitStack() as stack:
-        supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report)
+    async with beating(), serving_health(settings, names) as report, AsyncExitStack() as stack:
+        supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report, check=recheck)
         supervisor.handle_signals()
         roles = await supervisor.unless_stopped(
             _prepare(settings, names, shard, links, stack, report)
         )
         if roles is None:
-            return
+            return supervisor.will_reload
         if supervise is not None:
             supervise.set_result(supervisor)
         chores = []
         if settings.database.migrate_on_start and "save" in names:
             chores.append(migrate_patiently(settings.database.dsn.get_secret_value()))
         await supervisor.run(roles, chores=chores)
+    return supervisor.will_reload
 
 
 async def _prepare(

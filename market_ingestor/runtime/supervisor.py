@@ -6,22 +6,21 @@ process then drains the others and fails, and systemd or Kubernetes starts it wi
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from market_ingestor import metrics
+from market_ingestor.errors import ConfigError
 from market_ingestor.runtime.health import HealthReport
 from market_ingestor.runtime.role import Role
-from market_ingestor.runtime.systemd import notify
+from market_ingestor.runtime.systemd import notify, reloading
 
 _log = structlog.get_logger(__name__)
 
 _ResultT = TypeVar("_ResultT")
 
 FLOW: Final = ("ingest", "klines", "save", "gateway", "api")  # upstream first
-BEAT_S: Final = 1.0  # watchdog and loop lag; systemd's deadline must be several times this
 _SHARE: Final = 0.5  # of the time left, for each role but the last
 
 
@@ -31,23 +30,46 @@ class Supervisor:
     Args:
         grace_s: Time from the first stop to the last cancellation.
         report: Where readiness is withdrawn before anything stops.
+        check: Raises `ConfigError` when the configuration as it is now cannot be run with; None
+            when this process cannot begin anew.
+
+    Attributes:
+        will_reload: SIGHUP was received: after the drain the process is to begin anew.
     """
 
-    def __init__(self, *, grace_s: float, report: HealthReport) -> None:
+    def __init__(
+        self, *, grace_s: float, report: HealthReport, check: Callable[[], object] | None = None
+    ) -> None:
         self._roles: list[Role] = []
         self._grace_s = grace_s
         self._report = report
+        self._check = check
         self._stop = asyncio.Event()
+        self.will_reload = False
 
     def request_stop(self) -> None:
         """End the process; callable any number of times."""
         self._stop.set()
 
+    def request_reload(self) -> None:
+        """Drain, then begin anew with the configuration as it is now; if it is wrong, go on."""
+        if self._check is None or self._stop.is_set():
+            return
+        try:
+            self._check()
+        except ConfigError as problem:
+            _log.error("reload_refused", error=str(problem))
+            return
+        self.will_reload = True
+        self.request_stop()
+
     def handle_signals(self) -> None:
-        """Let SIGTERM and SIGINT request a stop."""
+        """Let SIGTERM and SIGINT request a stop; SIGHUP a reload, or a stop where none can be."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)
+        hang_up = self.request_stop if self._check is None else self.request_reload
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
 
     async def unless_stopped(self, work: Coroutine[Any, Any, _ResultT]) -> _ResultT | None:
         """Return what ``work`` returns, or None when a stop was requested first."""
@@ -80,7 +102,6 @@ class Supervisor:
         # Not a TaskGroup: there one failing role would cancel the others, who must drain instead.
         tasks = {role.name: asyncio.create_task(role.run(), name=role.name) for role in self._roles}
         side = [asyncio.create_task(each, name="chore") for each in chores]
-        beat = asyncio.create_task(self._beat(), name="beat")
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         self._report.roles = self._roles
         self._report.is_started = True
@@ -90,9 +111,9 @@ class Supervisor:
             await self._first_end({stop, *tasks.values()}, set(side))
             await self._drain(tasks)
         finally:
-            for task in (beat, stop, *side, *tasks.values()):
+            for task in (stop, *side, *tasks.values()):
                 task.cancel()
-            await asyncio.gather(beat, stop, *side, *tasks.values(), return_exceptions=True)
+            await asyncio.gather(stop, *side, *tasks.values(), return_exceptions=True)
         self._raise_first(tasks)
         for task in side:
             if not task.cancelled() and (problem := task.exception()) is not None:
@@ -111,8 +132,8 @@ class Supervisor:
 
     async def _drain(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         self._report.is_stopping = True
-        notify("STOPPING=1")
-        _log.info("process_stopping", grace_s=self._grace_s)
+        notify(reloading() if self.will_reload else "STOPPING=1")
+        _log.info("process_stopping", grace_s=self._grace_s, will_reload=self.will_reload)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grace_s
         for role in self._roles:
@@ -135,12 +156,3 @@ class Supervisor:
             problem = task.exception()
             if problem is not None:
                 raise problem
-
-    async def _beat(self) -> None:
-        """Feed systemd's watchdog from the loop itself, and measure how late the loop is."""
-        loop = asyncio.get_running_loop()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(BEAT_S)
-            metrics.event_loop_lag_seconds.set(max(loop.time() - before - BEAT_S, 0))
-            notify("WATCHDOG=1")

@@ -1,12 +1,13 @@
-"""Words to systemd about this process: ready, alive, stopping. A no-op elsewhere."""
+"""Words to systemd about this process: ready, alive, reloading, stopping. A no-op elsewhere."""
 
 import contextlib
 import os
 import socket
+import time
 
 
 def notify(state: str) -> None:
-    """Send ``READY=1``, ``WATCHDOG=1`` or ``STOPPING=1`` to the manager, when there is one."""
+    """Send assignments such as ``READY=1``, one a line, to the manager, when there is one."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -18,3 +19,8 @@ def notify(state: str) -> None:
     ):
         datagram.connect(address)
         datagram.send(state.encode())
+
+
+def reloading() -> str:
+    """Return the words for a process that goes away to come back; READY=1 ends it."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
