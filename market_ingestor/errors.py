@@ -11,6 +11,7 @@ Catch the narrowest one that tells you what to do next::
     │   └── VenueBannedError   the exchange told us to stay away (418, 429, 403)
     ├── BusError               JetStream refused something for good, or set-up is wrong
     │   ├── StaleSequenceError a fenced publish lost against another writer
+    │   ├── StreamRecreatedError  a stream that was being read is another one now
     │   └── StreamSetupError   a stream or consumer could not be created as configured
     └── StorageError           the database is not in the shape the code needs
         └── StoreUnavailableError  the database cannot answer now; ask again later
@@ -103,6 +104,18 @@ class StaleSequenceError(BusError):
         super().__init__(f"{subject}: another writer published after sequence {expected}")
         self.subject = subject
         self.expected = expected
+
+
+class StreamRecreatedError(BusError):
+    """A stream that was being read was deleted and made again, or has lost its end.
+
+    Attributes:
+        stream: Its name; sequences known of it mean nothing any more.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"{stream} was made anew or has lost its end")
+        self.stream = stream
 
 
 class StreamSetupError(BusError):

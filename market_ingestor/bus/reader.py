@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from market_ingestor.bus import streams
 from market_ingestor.bus.jetstream import ApiError, Bus
-from market_ingestor.errors import StreamSetupError
+from market_ingestor.errors import StreamRecreatedError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
 
@@ -229,6 +229,13 @@ class OrderedReader(PullReader):
     Its consumer is thrown away and made again from the next sequence whenever the server lost
     it or a message went missing on the way: right for rebuilding state.
 
+    A stream that was deleted and made again, or that ends before what was read of it, is read
+    from its beginning, unless ``created`` was given: then `next` raises StreamRecreatedError.
+
+    Args:
+        created: When the stream was made, as `Bus.stream_state` tells it; for a caller that knows
+            more of the stream than this reader has read.
+
     Attributes:
         next_sequence: The next stream sequence this reader will return, or a later one.
     """
@@ -241,9 +248,12 @@ class OrderedReader(PullReader):
         start_sequence: int,
         filter_subject: str | None = None,
         batch: int = BATCH,
+        created: str | None = None,
     ) -> None:
         super().__init__(bus, stream, {"name": ""}, batch=batch)
         self._filter = filter_subject
+        self._created = created
+        self._is_strict = created is not None
         self._accepted_sequence = max(start_sequence, 1) - 1
         self._consumer_sequence = 0
         self._made = 0
@@ -260,6 +270,11 @@ class OrderedReader(PullReader):
                 await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}")
 
     async def _recover(self) -> None:
+        try:
+            await self._recognise()
+        except (ApiError, nats.errors.Error, TimeoutError) as problem:
+            await self._wait_before_retry(problem)
+            return
         self._made += 1
         name = f"{self._inbox.rpartition('.')[2]}-{self._made}"
         config = streams.ordered_config(
@@ -281,6 +296,23 @@ class OrderedReader(PullReader):
         self.pending = answer.get("num_pending", 0)
         self._gone = False
         self._restart()
+
+    async def _recognise(self) -> None:
+        """Find out whether this is still the stream that was read so far.
+
+        The server would place a consumer beyond the end of another stream without a word, and
+        nothing would be heard until its sequences have caught up.
+        """
+        state = await self._bus.stream_state(self._stream)
+        known = self._created
+        self._created = state.created
+        has_lost = self._made > 0 and self._accepted_sequence > state.last_sequence
+        if known in {None, state.created} and not has_lost:
+            return
+        if self._is_strict:
+            raise StreamRecreatedError(self._stream)
+        _log.warning("stream_recreated", stream=self._stream, read=self._accepted_sequence)
+        self._accepted_sequence = 0
 
     def _accept(self, arrived: Delivery) -> None:
         if f".{self._consumer}." not in arrived.reply:

@@ -70,7 +70,8 @@ class Aggregator:
         """Take in a batch and return the windows it closed, shorter periods first."""
         self.fresh = []
         if self.has_lost:
-            self._begin_after_loss(columns, sequence)
+            self.known.forget_to(min(columns.ids) - 1)
+            self._begin_after_loss(max(columns.times), sequence)
         if facts.source == "ws":
             state = self.completeness.feeds.heard(facts.feed, facts.received_us)
             state.n = max(facts.n, state.n or 0)
@@ -113,6 +114,8 @@ class Aggregator:
         if elapsed_us is None:
             return []
         self.watermark.elapse(elapsed_us)
+        if self.has_lost:
+            self._begin_after_loss(self.watermark.seen_us or 0, sequence)
         if last_id is not None and last_id == self.completeness.last_id:
             self.completeness.confirm(self.watermark.seen_us or 0)
             self.closed.reconsider([], sequence)
@@ -153,14 +156,17 @@ class Aggregator:
             return received_us - watermark.brought_us
         return None
 
-    def _begin_after_loss(self, columns: Columns, sequence: int) -> None:
-        """Trust nothing up to the first window read again: what is stored decides there."""
-        newest = max(columns.times) // MINUTE_US * MINUTE_MS
+    def _begin_after_loss(self, heard_us: int, sequence: int) -> None:
+        """Trust nothing up to the first window heard of again: what is stored decides there.
+
+        That window is searched for, too: all of its trades may have been lost on the way here.
+        """
+        newest = heard_us // MINUTE_US * MINUTE_MS
         if self.closed.through is not None:
-            self.closed.dirty.add_range(self.closed.through, newest, sequence, sequence)
-        self.known.forget_to(min(columns.ids) - 1)
+            ends = newest + MINUTE_MS
+            self.closed.dirty.add_range(self.closed.through, ends, sequence, sequence)
         self.doubtful_through = newest
-        self.longer.known_since = newest + MINUTE_MS
+        self.longer.resume(newest + MINUTE_MS)
         self.has_lost = False
 
     # -- folding
@@ -368,6 +374,11 @@ class Aggregator:
         """Begin at this minute."""
         self.closed.through = closed_through
         self.longer.resume(closed_through)
+
+    @property
+    def needs_loading(self) -> bool:
+        """Return whether longer open windows lack minutes from before they were folded here."""
+        return not self.longer.is_loaded and not self.has_lost
 
     def load_minutes(self, before: int, minutes: Iterable[tuple[int, Fold]]) -> None:
         """Give longer open windows their minutes from before this process began to fold.

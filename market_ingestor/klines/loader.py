@@ -1,10 +1,11 @@
-"""Gives longer open windows their closed minutes back after a restart. SHELL.
+"""Gives longer open windows the closed minutes that this process did not fold. SHELL.
 
 From the database, overlaid with what it has not got yet. Nobody waits for it: a longer window
 that is not loaded when it closes is recomputed instead of published.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -23,15 +24,15 @@ from market_ingestor.model.period import BASE_PERIOD, open_time
 
 _log = structlog.get_logger(__name__)
 
-RETRY_S: Final = 1.0
+POLL_S: Final = 1.0
 QUERY_TIMEOUT_S: Final = 30.0
 
 
 class Loader:
-    """The task that loads symbol after symbol and then ends.
+    """The task that loads symbol after symbol.
 
     Attributes:
-        waiting: Symbols not loaded yet.
+        waiting: Symbols not loaded yet, at the last look.
     """
 
     def __init__(self, bus: Bus, store: CandleStore, tail: Tail, publication: Publication) -> None:
@@ -41,23 +42,27 @@ class Loader:
         self._publication = publication
         self.waiting = 0
 
-    async def run(self, aggregators: list[Aggregator]) -> None:
-        """Load these symbols, each as of the minute it resumed at."""
-        todo = [
-            (each, each.longer.known_since) for each in aggregators if each.longer.known_since > 0
-        ]
-        self.waiting = len(todo)
-        for aggregator, before in todo:
-            while not aggregator.has_lost:
-                try:
-                    minutes = await self._minutes(aggregator, before)
-                except (StoreUnavailableError, *TROUBLE) as problem:
-                    _log.info("long_windows_wait", error=str(problem))
-                    await ask(asyncio.sleep(RETRY_S))
-                else:
-                    aggregator.load_minutes(before, sorted(minutes.items()))
+    async def run(self, aggregators: Mapping[tuple[str, str], Aggregator]) -> None:
+        """Load what needs it until cancelled."""
+        while True:
+            todo = [each for each in aggregators.values() if each.needs_loading]
+            self.waiting = len(todo)
+            for aggregator in todo:
+                if not await self._load(aggregator):
                     break
-            self.waiting -= 1
+                self.waiting -= 1
+            await ask(asyncio.sleep(POLL_S))
+
+    async def _load(self, aggregator: Aggregator) -> bool:
+        """Load one symbol; return whether the answers could be had."""
+        before = aggregator.longer.known_since
+        try:
+            minutes = await self._minutes(aggregator, before)
+        except (StoreUnavailableError, *TROUBLE) as problem:
+            _log.info("long_windows_wait", symbols=self.waiting, error=str(problem))
+            return False
+        aggregator.load_minutes(before, sorted(minutes.items()))
+        return True
 
     async def _minutes(self, aggregator: Aggregator, before: int) -> dict[int, Fold]:
         begin = min(

@@ -63,12 +63,14 @@ class LongerWindows:
         periods: Those above a minute.
         windows: By period and open time.
         known_since: Minutes from here on were all folded by this process.
+        is_loaded: Those before were given back, as far as windows are open.
     """
 
     def __init__(self, periods: tuple[str, ...]) -> None:
         self.periods: Final = periods
         self.windows: dict[WindowKey, Accumulator] = {}
         self.known_since = 0
+        self.is_loaded = True
 
     def absorb(self, minute: int, fold: Fold) -> None:
         """Add a minute that closed."""
@@ -144,6 +146,7 @@ class LongerWindows:
     def resume(self, closed_through: int) -> None:
         """Begin at this minute: what is open may hold minutes from before it."""
         self.known_since = closed_through
+        self.is_loaded = False
         for period in self.periods:
             if open_time(closed_through, period) < closed_through:
                 self._window(period, closed_through)
@@ -161,6 +164,9 @@ class LongerWindows:
                 ``minutes``.
             is_closed: Whether a window, by period and open time, is open no longer.
         """
+        if before != self.known_since:
+            return  # begun anew meanwhile
+        self.is_loaded = True
         waiting = {
             (period, open_time(before, period)): Accumulator(is_loaded=True)
             for period in self.periods
@@ -168,9 +174,10 @@ class LongerWindows:
         }
         for minute, fold in minutes:
             for period in self.periods:
-                loaded = waiting.get((period, open_time(minute, period)))
-                if loaded is not None:
-                    loaded.absorb(fold)
+                key = (period, open_time(minute, period))
+                present = self.windows.get(key)
+                if key in waiting and (present is None or minute not in present.lacking):
+                    waiting[key].absorb(fold)
         for key, loaded in waiting.items():
             if not is_closed(*key):
                 self._complete(key, loaded)

@@ -11,17 +11,20 @@ import structlog
 
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bucket, Bus, StreamState
-from market_ingestor.errors import DecodeError
+from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.intake import Intake
-from market_ingestor.klines.resume import ResumeRecord, SymbolRecord
+from market_ingestor.klines.ports import CandleStore
+from market_ingestor.klines.resume import ResumeRecord
+from market_ingestor.klines.versions import MEMORY_MS
 from market_ingestor.model.partition import SLOTS, slot
 
 _log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 1.0  # what a restart has to read again
+QUERY_TIMEOUT_S: Final = 30.0
 ALL_EVERY: Final = 10  # intervals after which every slot is written, changed or not
 
 
@@ -32,17 +35,23 @@ class ResumeMemory:
         resumed: Per symbol, the minute it was closed through when its record was written; 0 for
             symbols a record did not know yet.
         written_us: When the oldest record used was written; None without one.
-        start: Where to begin reading MARKET_RAW.
+        start: Where to begin reading MARKET_RAW, which was made at ``created``.
+        has_all_candles: No version of a candle was ever stored outside of MARKET_KLINE as it is.
     """
 
-    def __init__(self, bus: Bus, intake: Intake, owns: Callable[[int], bool]) -> None:
+    def __init__(
+        self, bus: Bus, store: CandleStore, intake: Intake, owns: Callable[[int], bool]
+    ) -> None:
         self._bus = bus
+        self._store = store
         self._intake = intake
         self._slots = [number for number in range(SLOTS) if owns(number)]
         self._written: dict[int, ResumeRecord] = {}
         self._bucket: Bucket | None = None
-        self._created = ""
+        self.created = ""
+        self._kline_created = ""
         self._rounds = 0
+        self.has_all_candles = True
         self.resumed: dict[tuple[str, str], int] = {}
         self.written_us: int | None = None
         self.start = 1
@@ -53,9 +62,10 @@ class ResumeMemory:
             "resume records", lambda: self._bus.bucket(subjects.STATE_BUCKET)
         )
         state = await insist("raw stream", lambda: self._bus.stream_state(subjects.RAW_STREAM))
-        self._created = state.created
+        self.created = state.created
+        kline = await insist("candles", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
+        self._kline_created = kline.created
         first = max(state.first_sequence, 1)
-        self._intake.is_stream_cut = first > 1
         positions: list[int] = []
         for number in self._slots:
             key = resume.key_of(number)
@@ -66,6 +76,22 @@ class ResumeMemory:
             else:
                 positions.append(self._use(number, record, state, first))
         self.start = min(positions, default=first)
+        self._intake.is_stream_cut = first > 1
+        if not self._intake.recorded:
+            await self._ask_store()
+
+    async def _ask_store(self) -> None:
+        """Without any record: find out whether everything is new, or NATS has lost its files."""
+        has_trades = has_candles = True  # unless somebody knows better
+        try:
+            async with asyncio.timeout(QUERY_TIMEOUT_S):
+                has_trades, has_candles = await ask(self._store.holds())
+        except (StoreUnavailableError, TimeoutError) as problem:
+            _log.info("resume_records_missing", error=str(problem))
+        if has_candles:
+            _log.warning("resume_records_missing", trades=has_trades, candles=has_candles)
+            self.has_all_candles = False
+        self._intake.is_stream_cut |= has_trades
 
     @staticmethod
     def _decoded(payload: bytes | None, key: str) -> ResumeRecord | None:
@@ -82,8 +108,9 @@ class ResumeMemory:
         is_lost = (
             record.created != state.created
             or record.position < first
-            or record.position > state.last_sequence + 1
+            or max(record.position, record.read_to) > state.last_sequence + 1
         )
+        is_kline_new = record.kline_created != self._kline_created
         if is_lost:
             _log.warning(
                 "resume_position_gone",
@@ -92,6 +119,9 @@ class ResumeMemory:
                 first=first,
                 recreated=record.created != state.created,
             )
+        if is_kline_new and self.has_all_candles:
+            _log.warning("candle_stream_recreated")
+            self.has_all_candles = False
         position = first if is_lost else record.position
         self._intake.recorded.add(number)
         self._intake.positions[number] = position
@@ -99,15 +129,20 @@ class ResumeMemory:
         self.written_us = min(written_us, self.written_us or written_us)
         for name, symbol_record in record.symbols.items():
             exchange, _, symbol = name.rpartition(".")
-            self._restore(exchange, symbol, symbol_record, first if is_lost else None)
+            aggregator = self._intake.aggregator(exchange, symbol)
+            resume.load(aggregator, symbol_record, lost_before=first if is_lost else None)
+            if is_kline_new:
+                self._distrust_candles(aggregator, position)
+            else:
+                self.resumed[exchange, symbol] = symbol_record.closed_through or 0
         return position
 
-    def _restore(
-        self, exchange: str, symbol: str, record: SymbolRecord, lost_before: int | None
-    ) -> None:
-        aggregator = self._intake.aggregator(exchange, symbol)
-        resume.load(aggregator, record, lost_before=lost_before)
-        self.resumed[exchange, symbol] = record.closed_through or 0
+    @staticmethod
+    def _distrust_candles(aggregator: Aggregator, position: int) -> None:
+        """Let what is stored decide on recent windows: their versions may be lost unsaved."""
+        through = aggregator.closed.through
+        if through is not None:
+            aggregator.closed.dirty.add_range(through - MEMORY_MS, through, position, position)
 
     def note_new(self, aggregator: Aggregator) -> None:
         """Note a symbol met for the first time: with a record of its slot it had no versions."""
@@ -152,8 +187,10 @@ class ResumeMemory:
     def _record(self, members: list[Aggregator], next_sequence: int) -> ResumeRecord:
         return ResumeRecord(
             stream=subjects.RAW_STREAM,
-            created=self._created,
+            created=self.created,
+            kline_created=self._kline_created,
             position=resume.position(members, next_sequence),
+            read_to=next_sequence,
             written_us=0,
             symbols={f"{each.exchange}.{each.symbol}": resume.dump(each) for each in members},
         )

@@ -1,6 +1,6 @@
 """What the candle processor asks of the database, without knowing which one it is. Pure.
 
-`storage` implements it; `runtime` hands it over. Both calls may be slow and may fail: first
+`storage` implements it; `runtime` hands it over. All calls may be slow and may fail: first
 versions of candles never wait for them, corrections do.
 """
 
@@ -13,6 +13,13 @@ from market_ingestor.model.trade import DecimalTrade
 
 class CandleStore(Protocol):
     """Committed trades and candles."""
+
+    async def holds(self) -> tuple[bool, bool]:
+        """Return whether there is any trade, and whether there is any candle.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
 
     async def trades(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int

@@ -70,7 +70,9 @@ class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stream: Name of the raw stream, with its creation time ``created``.
+        kline_created: Creation time of the candles' stream.
         position: First sequence of it to be read again; everything before may be purged.
+        read_to: Everything before it was read; a stream that ends earlier has lost its end.
         written_us: When the record was made, by the writer's clock.
         symbols: ``exchange.symbol`` to what was known.
     """
@@ -78,7 +80,9 @@ class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
     v: int = VERSION
     stream: str
     created: str
+    kline_created: str = ""
     position: int
+    read_to: int = 0
     written_us: int
     symbols: dict[str, SymbolRecord]
 

@@ -40,22 +40,34 @@ class Tail:
         self.sequence = 0
         self._moved = asyncio.Condition()
         self._start = 1
+        self._created = ""
 
-    async def begin(self, since_us: int) -> None:
-        """Decide where to begin: at what was stored ``since_us`` (UTC microseconds)."""
+    async def begin(self, since_us: int, *, is_whole: bool) -> None:
+        """Decide where to begin: at what was stored ``since_us`` (UTC microseconds).
+
+        Args:
+            is_whole: No candle was ever stored but in this stream as it is.
+        """
         since = datetime.fromtimestamp(since_us / 1e6, UTC)
         state = await insist("candle stream", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
         self._start = await insist(
             "candle position", lambda: self._bus.sequence_since(subjects.KLINE_STREAM, since)
         )
-        has_all = self._start <= 1 or state.last_sequence == 0
+        self._created = state.created
+        has_all = is_whole and (self._start <= 1 or state.last_sequence == 0)
+        if not is_whole:
+            created = datetime.fromisoformat(state.created)
+            since_us = max(since_us, int(created.timestamp() * 1e6))
         self.versions.begin(since_ms=since_us // 1_000, has_all=has_all)
         self.sequence = self._start - 1
 
     async def run(self) -> None:
         """Read until cancelled."""
         async with OrderedReader(
-            self._bus, subjects.KLINE_STREAM, start_sequence=self._start
+            self._bus,
+            subjects.KLINE_STREAM,
+            start_sequence=self._start,
+            created=self._created,
         ) as reader:
             while True:
                 arrived = await ask(reader.next(POLL_S))

@@ -100,8 +100,7 @@ class Versions:
 
     def note_empty(self, subject: str, period: str) -> None:
         """Note that nothing is stored under a subject."""
-        if subject not in self._subjects:
-            self._subjects[subject] = _Subject(period, is_whole=True)
+        self._subject(subject, period)
 
     def last_sequence(self, subject: str) -> int | None:
         """Return the last sequence of a subject, 0 when it is empty, None when not known."""

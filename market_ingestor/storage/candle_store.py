@@ -23,6 +23,15 @@ class DatabaseCandleStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def holds(self) -> tuple[bool, bool]:
+        """Return whether there is any trade, and whether there is any candle.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        (row,) = await self._database.fetch(QUERIES["holds"])
+        return row["trades"], row["candles"]
+
     async def trades(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Sequence[DecimalTrade]:

@@ -251,6 +251,10 @@ WHERE (t.venue_symbol, t.base, t.quote, t.price_step, t.amount_step, t.volume_ki
     IS DISTINCT FROM (excluded.venue_symbol, excluded.base, excluded.quote, excluded.price_step,
         excluded.amount_step, excluded.volume_kind, excluded.state)
 
+-- name: holds
+-- Whether anything at all is stored.
+SELECT EXISTS (SELECT FROM market_trades) AS trades, EXISTS (SELECT FROM market_klines) AS candles
+
 -- name: window_trades
 -- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): trades in the venue's order.
 SELECT trade_id, time, price, amount, side

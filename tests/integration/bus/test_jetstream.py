@@ -11,8 +11,13 @@ from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.ack_window import PubAck
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
-from market_ingestor.bus.reader import OrderedReader, PullReader
-from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
+from market_ingestor.bus.reader import Delivery, OrderedReader, PullReader
+from market_ingestor.errors import (
+    BusError,
+    StaleSequenceError,
+    StreamRecreatedError,
+    StreamSetupError,
+)
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +113,41 @@ async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(
         stored = await read_all(bus, subjects.RAW_STREAM, count)
     assert len(stored) == count
     assert set(stored) == {str(number) for number in range(count)}
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_stream_made_anew_is_read_from_its_beginning_or_said_to_be_another(
+    nats_server: NatsHandle, is_known: bool
+) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        created = (await bus.stream_state(subjects.RAW_STREAM)).created if is_known else None
+        for number in range(10):
+            await publisher.publish("market.raw.a.S", b"old", f"old{number}")
+        async with OrderedReader(
+            bus, subjects.RAW_STREAM, start_sequence=1, created=created
+        ) as reader:
+            while reader.next_sequence < 11:
+                await reader.next(5)
+            await bus.api(f"STREAM.DELETE.{subjects.RAW_STREAM}")
+            again = streams.market_streams(
+                raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
+            )
+            await bus.ensure_streams(again, update=False)
+            await publisher.publish("market.raw.a.S", b"new", "new1")
+            if is_known:
+                with pytest.raises(StreamRecreatedError):
+                    await until_read(reader)
+            else:
+                (arrived,) = await until_read(reader)
+                assert (arrived.payload, arrived.sequence) == (b"new", 1)
+
+
+async def until_read(reader: OrderedReader) -> list[Delivery]:
+    async with asyncio.timeout(20):
+        while True:
+            arrived = await reader.next(5)
+            if arrived:
+                return arrived
 
 
 async def test_readers_go_on_after_the_server_was_killed(nats_server: NatsHandle) -> None:

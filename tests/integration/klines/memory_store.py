@@ -41,6 +41,11 @@ class MemoryStore:
         if not self.is_back.is_set():
             raise StoreUnavailableError("away")
 
+    async def holds(self) -> tuple[bool, bool]:
+        self._ask()
+        await asyncio.sleep(0)
+        return any(self.rows.values()), any(self.candles.values())
+
     async def trades(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Sequence[DecimalTrade]:

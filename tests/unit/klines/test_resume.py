@@ -160,7 +160,7 @@ def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
     other.trades((21, 10 * MINUTE + 5 * SECOND))
     rescan = other.aggregator.closed.dirty.rescan
     assert rescan is not None
-    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 9 * MINUTE)
+    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 10 * MINUTE)
     assert windows(other.closed) == []
     assert other.dirty[("1m", 9 * MINUTE)] == "close"
     assert other.aggregator.closed.dirty.windows["1m", T0 + MINUTE].sequence == 50
