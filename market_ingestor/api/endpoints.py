@@ -138,12 +138,33 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "open": Parameter(
                 schema={"type": "boolean", "default": False}, text="Also candles still open"
             ),
+            "fill": Parameter(
+                schema={"type": "boolean", "default": False},
+                text="A flat candle for every window without trades between candles",
+            ),
             "format": Parameter(
                 schema={"type": "string", "enum": ["json", "csv"], "default": "json"},
                 text="CSV has the cursor in the header `X-Next-Cursor`",
             ),
         },
         media=("text/csv",),
+    ),
+    Endpoint(
+        path="/api/v1/klines/{exchange}/{symbol}/{period}/{open_time}",
+        handler="kline",
+        summary="One candle, its versions, and the trades it was made of",
+        answer=schema.KlineDetail,
+        in_path={
+            "period": Parameter(schema=_PERIOD, text="Length of a candle"),
+            "open_time": Parameter(schema=_TIME, text="When it opens"),
+        },
+        query={
+            "trades": Parameter(
+                schema={"type": "boolean", "default": False}, text="Also all its trades, by page"
+            ),
+            "limit": _LIMIT,
+            "cursor": _PAGE,
+        },
     ),
     Endpoint(
         path="/api/v1/trades/{symbol}",
@@ -177,6 +198,20 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 schema={"type": "string", "enum": ["open", "filled", "unfillable"]},
                 text="What became of them",
             ),
+            "from": _FROM,
+            "to": _TO,
+            "limit": _LIMIT,
+            "cursor": _PAGE,
+        },
+    ),
+    Endpoint(
+        path="/api/v1/completeness",
+        handler="completeness",
+        summary="Which stretches are whole, of at most 7 days; of the last day without `from`",
+        answer=schema.CompletenessList,
+        query={
+            "exchange": Parameter(schema={"type": "string"}, text="Exchange", is_required=True),
+            "symbol": Parameter(schema=SYMBOL.schema, text=SYMBOL.text, is_required=True),
             "from": _FROM,
             "to": _TO,
             "limit": _LIMIT,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from market_ingestor import __version__
 from market_ingestor.api import schema
+from market_ingestor.api.candles import KlineCursor, KlineQueries, KlineQuery
 from market_ingestor.api.errors import bad_parameter
 from market_ingestor.api.openapi import JSON, document
 from market_ingestor.api.params import (
@@ -21,9 +22,16 @@ from market_ingestor.api.params import (
     parse_time_ms,
 )
 from market_ingestor.api.prices import Kind, PriceQueries
-from market_ingestor.api.queries import GapQuery, KlineCursor, KlineQuery, Queries, TradeQuery
+from market_ingestor.api.queries import (
+    CompletenessQuery,
+    GapQuery,
+    Queries,
+    StretchCursor,
+    TradeQuery,
+)
 from market_ingestor.api.span import SPAN_DEFAULT
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stored import GapKey, TradeKey
 
 _ORDERS: Final = frozenset({"asc", "desc"})
@@ -37,21 +45,21 @@ class DataHandlers:
     def __init__(
         self,
         queries: Queries,
+        klines: KlineQueries,
         prices: PriceQueries,
         addresses: Mapping[str, str],
         is_test_mode: Callable[[], bool],
     ) -> None:
         self._queries = queries
+        self._klines = klines
         self._prices = prices
         self._addresses = addresses
         self._is_test_mode = is_test_mode
 
     async def klines(self, request: Request) -> Response:
         params = params_of(request)
-        symbol, exchange = params.text("symbol"), params.exchange()
-        if symbol is None or exchange is None:
-            raise bad_parameter("exchange" if exchange is None else "symbol", "is missing")
-        page = await self._queries.klines(
+        exchange, symbol = _instrument_of(params)
+        page, note = await self._klines.klines(
             KlineQuery(
                 exchange=exchange,
                 symbol=symbol,
@@ -62,10 +70,42 @@ class DataHandlers:
                 is_descending=params.choice("order", _ORDERS, "asc") == "desc",
                 cursor=params.cursor(KlineCursor),
                 with_open=params.flag("open"),
+                fill=params.flag("fill"),
             )
         )
         if params.choice("format", _FORMATS, "json") == "csv":
             return _csv(page)
+        return json_response(schema.success(page, note))
+
+    async def kline(self, request: Request) -> Response:
+        params = params_of(request)
+        named = request.path_params
+        period = named["period"]
+        if period not in PERIOD_MS:
+            raise bad_parameter("period", "one of " + " ".join(PERIOD_MS))
+        listed = (params.cursor(TradeKey), params.limit()) if params.flag("trades") else None
+        found = await self._klines.one(
+            exchange_name(named["exchange"]),
+            named["symbol"],
+            period,
+            parse_time_ms("open_time", named["open_time"]),
+            listed,
+        )
+        return json_response(schema.success(found))
+
+    async def completeness(self, request: Request) -> Response:
+        params = params_of(request)
+        exchange, symbol = _instrument_of(params)
+        page = await self._queries.completeness(
+            CompletenessQuery(
+                exchange=exchange,
+                symbol=symbol,
+                from_ms=params.time_ms("from"),
+                to_ms=params.time_ms("to"),
+                cursor=params.cursor(StretchCursor),
+                limit=params.limit(),
+            )
+        )
         return json_response(schema.success(page))
 
     async def trades(self, request: Request) -> Response:
@@ -158,6 +198,14 @@ class DataHandlers:
 def params_of(request: Request) -> Params:
     """Return the parameters of a request, checked against what its route has."""
     return Params(request.query_params, request.scope["known_parameters"])
+
+
+def _instrument_of(params: Params) -> tuple[str, str]:
+    """Return exchange and spelling of the symbol where both must be given."""
+    symbol, exchange = params.text("symbol"), params.exchange()
+    if symbol is None or exchange is None:
+        raise bad_parameter("exchange" if exchange is None else "symbol", "is missing")
+    return exchange, symbol
 
 
 def _price_of(request: Request) -> tuple[str, str | None, str | None]:

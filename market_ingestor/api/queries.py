@@ -11,43 +11,17 @@ import msgspec
 
 from market_ingestor.api import schema
 from market_ingestor.api.catalog import Catalog
-from market_ingestor.api.errors import no_data
+from market_ingestor.api.completeness import RANGE_MS_MAX, SETTLED_MS, Stretch, stretches
+from market_ingestor.api.errors import bad_parameter, no_data
 from market_ingestor.api.memory import Memory
 from market_ingestor.api.params import TIME_MS_MAX, encode_cursor
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.schema import Pagination
-from market_ingestor.api.tail import FEED_SILENCE_US, overlay
+from market_ingestor.api.tail import FEED_SILENCE_US
 from market_ingestor.model.event import WHOLE_FEED
+from market_ingestor.model.period import DAY_MS, MINUTE_MS
 from market_ingestor.model.stats import Stats
-from market_ingestor.model.stored import GapKey, TradeKey
-
-
-class KlineCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Where a page of candles ended, and which way it went."""
-
-    open_time: Annotated[int, msgspec.Meta(ge=0, lt=TIME_MS_MAX)]
-    newest_first: bool
-
-
-class KlineQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which candles are wanted.
-
-    Attributes:
-        from_ms: First opening time, None: the newest candles.
-        is_descending: Order of the answer.
-        cursor: Goes on with an earlier answer.
-        with_open: Also candles that are still open.
-    """
-
-    exchange: str
-    symbol: str
-    period: str
-    from_ms: int | None
-    to_ms: int | None
-    limit: int
-    is_descending: bool
-    cursor: KlineCursor | None
-    with_open: bool
+from market_ingestor.model.stored import GapKey, MinuteMark, TradeKey
 
 
 class TradeQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +47,23 @@ class GapQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
 
 
+class StretchCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Where a page of stretches ended: the next begins there."""
+
+    start: Annotated[int, msgspec.Meta(ge=0, lt=TIME_MS_MAX, multiple_of=MINUTE_MS)]
+
+
+class CompletenessQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stretches are wanted; without times those of the last day."""
+
+    exchange: str
+    symbol: str
+    from_ms: int | None
+    to_ms: int | None
+    cursor: StretchCursor | None
+    limit: int
+
+
 class Queries:
     """Answers from committed data, overlaid with what the bus brought since."""
 
@@ -88,41 +79,6 @@ class Queries:
         self._memory = memory
         self._catalog = catalog
         self._now_us = now_us
-
-    async def klines(self, query: KlineQuery) -> schema.KlineList:
-        """Return candles in their newest versions.
-
-        Raises:
-            ApiProblemError: The instrument is not known.
-            StoreUnavailableError: The table cannot be read.
-        """
-        newest_first = query.is_descending or query.from_ms is None
-        from_ms, to_ms = query.from_ms or 0, query.to_ms or TIME_MS_MAX
-        if query.cursor is not None:
-            newest_first = query.cursor.newest_first
-            if newest_first:
-                to_ms = min(to_ms, query.cursor.open_time)
-            else:
-                from_ms = max(from_ms, query.cursor.open_time + 1)
-        exchange = self._catalog.meant(query.exchange)
-        symbol = self._catalog.meant_symbol(exchange, query.symbol)
-        key = (exchange, symbol, query.period)
-        # The table first: what was committed and forgotten by memory in between is in neither
-        # the other way round.
-        stored = await self._store.klines(
-            *key, from_ms=from_ms, to_ms=to_ms, limit=query.limit, newest_first=newest_first
-        )
-        newer = self._memory.open.klines(key, from_ms, to_ms) if query.with_open else []
-        newer += self._memory.tail.klines(key, from_ms, to_ms)
-        merged = overlay(stored, newer)
-        if not merged:
-            await self._catalog.require(exchange, symbol)
-        windows = sorted(merged, reverse=newest_first)[: query.limit]
-        cursor = None
-        if len(windows) == query.limit:
-            cursor = encode_cursor(KlineCursor(open_time=windows[-1], newest_first=newest_first))
-        page = [merged[opened] for opened in sorted(windows, reverse=query.is_descending)]
-        return schema.KlineList(data=page, pagination=Pagination(next_cursor=cursor))
 
     async def trades(self, query: TradeQuery) -> schema.TradeList:
         """Return trades, newest first.
@@ -140,14 +96,7 @@ class Queries:
             before=query.before,
             limit=query.limit,
         )
-        cursor = None
-        if len(found) == query.limit:
-            last = found[-1]
-            cursor = encode_cursor(TradeKey(last.time_us, last.id, last.exchange))
-        return schema.TradeList(
-            data=[schema.trade_item(each) for each in found],
-            pagination=Pagination(next_cursor=cursor),
-        )
+        return schema.trade_list(found, query.limit)
 
     async def symbols(self) -> schema.SymbolList:
         """Return what is recorded.
@@ -195,6 +144,59 @@ class Queries:
             data=[schema.gap_item(each) for each in found],
             pagination=Pagination(next_cursor=cursor),
         )
+
+    async def completeness(self, query: CompletenessQuery) -> schema.CompletenessList:
+        """Return which stretches of an instrument's recording are whole, oldest first.
+
+        Minutes that are not settled yet are left away.
+
+        Raises:
+            ApiProblemError: The instrument is not known, or the range is too long.
+            StoreUnavailableError: The table cannot be read.
+        """
+        settled = (self._now_us() // 1_000 - SETTLED_MS) // MINUTE_MS * MINUTE_MS
+        to_ms = (
+            settled
+            if query.to_ms is None
+            else min(-(-query.to_ms // MINUTE_MS) * MINUTE_MS, settled)
+        )
+        from_ms = query.from_ms if query.from_ms is not None else max(to_ms - DAY_MS, 0)
+        from_ms = from_ms // MINUTE_MS * MINUTE_MS
+        if to_ms - from_ms > RANGE_MS_MAX:
+            raise bad_parameter("from", "more than 7 days before the end of the range")
+        start = from_ms if query.cursor is None else max(from_ms, query.cursor.start)
+        (exchange,), symbol = await self._catalog.instruments(query.exchange, query.symbol)
+        found: list[Stretch] = []
+        if start < to_ms:
+            found = await self._stretches(exchange, symbol, start, to_ms)
+        cursor = None
+        if len(found) > query.limit:
+            cursor = encode_cursor(StretchCursor(start=found[query.limit].start))
+        return schema.CompletenessList(
+            exchange=exchange,
+            symbol=symbol,
+            data=[
+                schema.CompletenessItem(from_=each.start, to=each.end, state=each.state)
+                for each in found[: query.limit]
+            ],
+            pagination=Pagination(next_cursor=cursor),
+        )
+
+    async def _stretches(self, exchange: str, symbol: str, start: int, end: int) -> list[Stretch]:
+        where = (exchange, symbol, start, end)
+        stored = await self._store.minute_marks(*where)
+        windows = await self._store.complete_windows(*where)
+        gaps = await self._store.gap_spans(*where)
+        marks = {each.open_time: each for each in stored}
+        for each in self._memory.tail.klines((exchange, symbol, "1m"), start, end):
+            marks[each.open_time] = MinuteMark(
+                open_time=each.open_time,
+                complete=each.complete,
+                is_repaired=each.reason == "repair",
+                first_id=each.first_trade_id,
+                last_id=each.last_trade_id,
+            )
+        return stretches(start, end, [marks[opened] for opened in sorted(marks)], windows, gaps)
 
     async def stats(self, exchange: str, symbol: str) -> Stats:
         """Return the rolling statistics as they were last published.

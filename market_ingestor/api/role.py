@@ -9,6 +9,7 @@ import structlog
 from starlette.routing import BaseRoute
 
 from market_ingestor.api.app import ApiOptions, make_app
+from market_ingestor.api.candles import KlineQueries
 from market_ingestor.api.catalog import Catalog
 from market_ingestor.api.handlers import DataHandlers
 from market_ingestor.api.memory import Memory
@@ -22,6 +23,7 @@ from market_ingestor.runtime.web import WebServer, listen
 _log = structlog.get_logger(__name__)
 
 WARM_UP_S: Final = 10.0  # to read what memory needs; then requests are answered all the same
+STORE_WAIT_SHARE: Final = 0.6  # of a request's time; the rest is for an answer from memory
 TAIL_BYTES: Final = 64 * 1024 * 1024  # of candles kept while the database lags
 TRADE_BYTES: Final = 64 * 1024 * 1024  # of trades, likewise
 
@@ -59,8 +61,14 @@ class ApiRole:
         self._memory = Memory(bus, tail_bytes=TAIL_BYTES, trade_bytes=TRADE_BYTES)
         catalog = Catalog(store, self._memory, is_test_mode)
         queries = Queries(store, self._memory, catalog)
+        klines = KlineQueries(
+            store,
+            self._memory,
+            catalog,
+            store_wait_s=options.request_timeout_s * STORE_WAIT_SHARE,
+        )
         prices = PriceQueries(store, self._memory, catalog)
-        handlers = DataHandlers(queries, prices, options.addresses, is_test_mode)
+        handlers = DataHandlers(queries, klines, prices, options.addresses, is_test_mode)
         self._app = make_app(options, [handlers], more_routes)
         self._stopping = asyncio.Event()
         self._server: WebServer | None = None

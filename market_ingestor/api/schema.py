@@ -4,14 +4,17 @@ Field order is the order in JSON; prices and amounts are decimal text; times wit
 Unix milliseconds, ``*_at`` and ``timestamp`` RFC 3339 in UTC.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from market_ingestor.api.completeness import State
+from market_ingestor.api.params import encode_cursor
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.stored import StoredGap, StoredSymbol, StoredTrade
+from market_ingestor.model.stored import StoredGap, StoredSymbol, StoredTrade, TradeKey
 from market_ingestor.model.trade import Side
 
 _encoder: Final = msgspec.json.Encoder()
@@ -64,6 +67,37 @@ class TradeList(msgspec.Struct, frozen=True, kw_only=True):
     """A page of trades, newest first."""
 
     data: list[TradeItem]
+    pagination: Pagination
+
+
+class KlineDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A candle and what it was made of.
+
+    ``revisions``: every version there was, first to last; none of an open candle. ``deciding``:
+    the trades that decided its prices, null where one is not stored yet. ``trades``: a page of
+    all its trades, newest first, where they were asked for.
+    """
+
+    kline: Kline
+    revisions: list[Kline]
+    deciding: dict[Literal["open", "high", "low", "close"], TradeItem | None]
+    trades: TradeList | None
+
+
+class CompletenessItem(msgspec.Struct, frozen=True, kw_only=True):
+    """Minutes of one state, ``from`` inclusive, ``to`` exclusive."""
+
+    from_: int = msgspec.field(name="from")
+    to: int
+    state: State
+
+
+class CompletenessList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of stretches, oldest first, each beginning where the one before ends."""
+
+    exchange: str
+    symbol: str
+    data: list[CompletenessItem]
     pagination: Pagination
 
 
@@ -170,9 +204,9 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def success(data: Any) -> bytes:
-    """Return the body of a success under ``/api/v1``."""
-    return _encoder.encode({"data": data, "error": None, "message": None})
+def success(data: Any, message: str | None = None) -> bytes:
+    """Return the body of a success under ``/api/v1``; ``message`` is a word for people."""
+    return _encoder.encode({"data": data, "error": None, "message": message})
 
 
 def failure(code: str, message: str) -> bytes:
@@ -205,6 +239,17 @@ def trade_item(trade: StoredTrade) -> TradeItem:
         time_us=trade.time_us,
         timestamp=rfc3339_us(trade.time_us),
         simulated=is_simulated(trade.exchange),
+    )
+
+
+def trade_list(trades: Sequence[StoredTrade], limit: int) -> TradeList:
+    """Return a page of at most ``limit`` stored trades; a full one may go on."""
+    cursor = None
+    if len(trades) == limit:
+        last = trades[-1]
+        cursor = encode_cursor(TradeKey(last.time_us, last.id, last.exchange))
+    return TradeList(
+        data=[trade_item(each) for each in trades], pagination=Pagination(next_cursor=cursor)
     )
 
 

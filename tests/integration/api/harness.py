@@ -19,7 +19,7 @@ from market_ingestor.storage.timescale import Database
 from tests.integration.push.harness import START, Market
 
 INSERT_KLINE = """
-INSERT INTO market_klines (exchange, symbol, period, open_time, open, high, low, close, volume,
+INSERT INTO {table} (exchange, symbol, period, open_time, open, high, low, close, volume,
     quote_volume, buy_volume, buy_quote_volume, trade_count, first_trade_id, last_trade_id,
     complete, revision, reason)
 VALUES ($1, $2, $3, $4, $5::text::numeric, $6::text::numeric, $7::text::numeric,
@@ -57,16 +57,17 @@ class Table:
     async def klines(self, *klines: Kline) -> None:
         for each in klines:
             opened = moment(each.open_time)
-            for table in ("market_klines", "market_kline_revisions"):
-                await self.database.fetch(PARTITIONS, table, opened)
             fields = (
                 each.open, each.high, each.low, each.close, each.volume, each.quote_volume,
                 each.buy_volume, each.buy_quote_volume, each.trade_count, each.first_trade_id,
                 each.last_trade_id, each.complete, each.revision, each.reason,
             )  # fmt: skip
-            await self.database.fetch(
-                INSERT_KLINE, each.exchange, each.symbol, each.period, opened, *fields
-            )
+            for table in ("market_klines", "market_kline_revisions"):
+                await self.database.fetch(PARTITIONS, table, opened)
+                await self.database.fetch(
+                    INSERT_KLINE.format(table=table),
+                    each.exchange, each.symbol, each.period, opened, *fields,
+                )  # fmt: skip
 
     async def trade(
         self, trade_id: str, time_ms: int, *, symbol: str = "BTCUSDT", exchange: str = "binance"
