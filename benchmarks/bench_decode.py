@@ -1,25 +1,28 @@
-"""Decode: a venue's trade frame to checked trades, against a bare typed decode of the same frame.
+"""Decode: a venue's trade frames to checked trades.
 
-The floor parses the frame into a struct with Decimals and does nothing else.
+The floor parses the same frames into typed structs with Decimals and does nothing else; the peer
+is cryptofeed's handler up to the user's callback.
 """
 
 from decimal import Decimal
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from market_ingestor.connectors.binance import Binance
+from benchmarks.frames import VENUES, Recording, record
+from benchmarks.race import peer, race, timed
+from market_ingestor.connectors.registry import VENUES as CONNECTORS
 from market_ingestor.connectors.venue import Trades
 
-FRAME = (
-    b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1795132800127,"s":"BTCUSDT",'
-    b'"t":5400123456,"p":"91234.56000000","q":"0.00150000","T":1795132800125,"m":true,"M":true}}'
-)
-FRAMES = 1_000
+TRADES: Final = 20_000
+GOALS: Final = {"floor": 0.6, "cryptofeed": 2.5}
 
 
-class _Data(msgspec.Struct, gc=False):
+class _BinanceData(msgspec.Struct, gc=False):
+    s: str
     t: int
     p: Decimal
     q: Decimal
@@ -27,30 +30,106 @@ class _Data(msgspec.Struct, gc=False):
     m: bool
 
 
-class _Frame(msgspec.Struct, gc=False):
-    data: _Data
+class _Binance(msgspec.Struct, gc=False):
+    data: _BinanceData
 
 
-@pytest.mark.benchmark(group="decode")
-def test_decode_floor(benchmark: BenchmarkFixture) -> None:
-    decode = msgspec.json.Decoder(_Frame).decode
-
-    def run() -> None:
-        for _ in range(FRAMES):
-            decode(FRAME)
-
-    benchmark(run)
+class _OkxTrade(msgspec.Struct, gc=False):
+    instId: str  # noqa: N815 - the venue's own words, here and below
+    tradeId: str  # noqa: N815 - as said
+    px: Decimal
+    sz: Decimal
+    side: str
+    ts: str
 
 
-@pytest.mark.benchmark(group="decode")
-def test_decode_binance(benchmark: BenchmarkFixture) -> None:
-    decode = Binance().decode
+class _Okx(msgspec.Struct, gc=False):
+    data: list[_OkxTrade]
 
-    def run() -> None:
-        for _ in range(FRAMES):
-            decode(FRAME)
 
-    benchmark(run)
-    (event,) = decode(FRAME)
-    assert isinstance(event, Trades)
-    assert event.trades[0].price == "91234.56000000"
+class _BybitTrade(msgspec.Struct, gc=False):
+    T: int
+    s: str
+    S: str
+    v: Decimal
+    p: Decimal
+    i: str
+
+
+class _Bybit(msgspec.Struct, gc=False):
+    topic: str
+    data: list[_BybitTrade]
+
+
+class _Coinbase(msgspec.Struct, gc=False):
+    type: str
+    trade_id: int
+    side: str
+    size: Decimal
+    price: Decimal
+    product_id: str
+    time: str
+
+
+class _KrakenTrade(msgspec.Struct, gc=False):
+    symbol: str
+    side: str
+    price: Decimal
+    qty: Decimal
+    trade_id: int
+    timestamp: str
+
+
+class _Kraken(msgspec.Struct, gc=False):
+    channel: str
+    data: list[_KrakenTrade]
+
+
+FLOORS: Final[dict[str, type[msgspec.Struct]]] = {
+    "binance": _Binance,
+    "okx": _Okx,
+    "bybit": _Bybit,
+    "coinbase": _Coinbase,
+    "kraken": _Kraken,
+}
+
+
+def trades_in(venue: str, recording: Recording) -> int:
+    """Return how many trades our decoder finds."""
+    decode = CONNECTORS[venue].decode
+    events = [event for frame in recording.frames for event in decode(frame)]
+    found = [event for event in events if isinstance(event, Trades)]
+    assert len(found) == len(events)
+    return sum(len(event.trades) for event in found)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_decode(benchmark: BenchmarkFixture, tmp_path: Path, venue: str) -> None:
+    recording = record(venue, TRADES)
+    assert trades_in(venue, recording) == TRADES
+    decode, bare = CONNECTORS[venue].decode, msgspec.json.Decoder(FLOORS[venue]).decode
+    frames = recording.frames
+
+    def ours() -> None:
+        for frame in frames:
+            decode(frame)
+
+    def floor() -> None:
+        for frame in frames:
+            bare(frame)
+
+    told = {
+        "venue": venue,
+        "symbols": recording.peer_symbols,
+        "frames": recording.peer_frames,
+    }
+    with peer("cryptofeed_decode", told, tmp_path) as cryptofeed:
+        race(
+            benchmark,
+            stage=f"decode {venue}",
+            work=TRADES,
+            ours=ours,
+            floor=timed(floor),
+            peers={"cryptofeed": cryptofeed},
+            goals=GOALS,
+        )

@@ -10,6 +10,12 @@ PROJECT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV="$PROJECT_ROOT/.venv"
 VENV_PYTHON="$VENV/bin/python"
 
+# use_environment NAME: from here on another virtual environment than .venv is meant.
+use_environment() {
+  VENV="$PROJECT_ROOT/$1"
+  VENV_PYTHON="$VENV/bin/python"
+}
+
 say() {
   printf 'set-up: %s\n' "$*" >&2
 }
@@ -91,7 +97,7 @@ make_environment() {
     # Debian ships the module apart from the interpreter.
     install_packages "python$version-venv"
   fi
-  say "making .venv with Python $version"
+  say "making ${VENV##*/} with Python $version"
   # Not "--clear": the lock that we hold is in there.
   (cd "$VENV" && rm -rf bin include lib lib64 share pyvenv.cfg .installed-*)
   "$python" -m venv "$VENV" || die "$python -m venv $VENV"

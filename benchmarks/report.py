@@ -1,0 +1,82 @@
+"""Prints what pytest-benchmark wrote as one table: ``python -m benchmarks.report FILE``.
+
+Columns are microseconds per unit of work; a ratio is how many times faster ours is than the other
+(below 1: slower). A goal that is missed is marked with ``!``.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+_HEAD: Final = ("stage", "unit", "ours us", "floor us", "ratio", "peer", "peer us", "ratio")
+
+
+class _Stats(msgspec.Struct):
+    median: float
+
+
+class _Facts(msgspec.Struct):
+    stage: str
+    unit: str
+    work: int
+    medians: dict[str, float]
+    goals: dict[str, float] = {}
+
+
+class _Benchmark(msgspec.Struct):
+    stats: _Stats
+    extra_info: dict[str, Any]
+
+
+class _Run(msgspec.Struct):
+    benchmarks: list[_Benchmark]
+
+
+def rows(run: _Run) -> Iterator[tuple[str, ...]]:
+    """Yield a row per stage, and a further one for each peer behind the first."""
+    for each in run.benchmarks:
+        if "stage" not in each.extra_info:
+            continue
+        facts = msgspec.convert(each.extra_info, _Facts)
+        ours = each.stats.median
+        floor = _against(facts, "floor", ours)
+        peers = [name for name in facts.medians if name != "floor"]
+        first = ("", "", "") if not peers else (peers[0], *_against(facts, peers[0], ours))
+        yield (facts.stage, facts.unit, _us(ours, facts.work), *floor, *first)
+        for name in peers[1:]:
+            yield ("", "", "", "", "", name, *_against(facts, name, ours))
+
+
+def _us(seconds: float, work: int) -> str:
+    return f"{seconds / work * 1e6:.2f}"
+
+
+def _against(facts: _Facts, name: str, ours: float) -> tuple[str, str]:
+    """Return another's time per unit, and the ratio to ours with its mark."""
+    seconds = facts.medians.get(name)
+    if seconds is None:
+        return "", ""
+    ratio = seconds / ours
+    return _us(seconds, facts.work), f"{ratio:.2f}" + (
+        "!" if ratio < facts.goals.get(name, 0) else ""
+    )
+
+
+def table(run: _Run) -> str:
+    """Return the table as Markdown."""
+    lines = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows(run)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table of the file named on the command line."""
+    run = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=_Run)
+    sys.stdout.write(table(run) + "\n")
+
+
+if __name__ == "__main__":
+    main()
