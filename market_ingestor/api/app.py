@@ -19,6 +19,7 @@ from market_ingestor.api import schema
 from market_ingestor.api.endpoints import ENDPOINTS, Endpoint
 from market_ingestor.api.errors import UNAUTHORIZED, UNAVAILABLE, ApiProblemError
 from market_ingestor.api.guard import Guard
+from market_ingestor.api.lanes import Lanes
 from market_ingestor.api.openapi import JSON
 from market_ingestor.errors import StoreUnavailableError
 
@@ -115,15 +116,17 @@ def _routes(handlers: Sequence[object]) -> list[Route]:
     for each in ENDPOINTS:
         (handler,) = [getattr(one, each.handler) for one in handlers if hasattr(one, each.handler)]
         by_path.setdefault(each.path, {})[each.method] = (each, handler)
-    return [_route(path, methods) for path, methods in by_path.items()]
+    lanes = Lanes()
+    return [_route(path, methods, lanes) for path, methods in by_path.items()]
 
 
-def _route(path: str, methods: Mapping[str, tuple[Endpoint, Handler]]) -> Route:
+def _route(path: str, methods: Mapping[str, tuple[Endpoint, Handler]], lanes: Lanes) -> Route:
     async def endpoint(request: Request) -> Response:
         asked = "GET" if request.method == "HEAD" else request.method
         described, handler = methods[asked]
         request.scope["known_parameters"] = described.parameters
-        return await handler(request)
+        async with lanes.enter(described.weight):
+            return await handler(request)
 
     return Route(path, endpoint, methods=list(methods))
 

@@ -4,7 +4,7 @@ Routes and the OpenAPI document both come from it, so neither can know what the 
 new endpoint is a row here and a method of that name on an object given to `app.make_app`.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,10 @@ COMMON_ERRORS: Final = (400, 401, 404, 413, 429, 503, 504)
 CONTROL_ERRORS: Final = (403, 409)
 
 
+# What an answer costs the database: nothing, a look or two, a page of rows, a walk over many.
+Weight: TypeAlias = Literal["none", "light", "list", "scan"]
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path: which handler answers it, with what, from what.
 
@@ -65,6 +69,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         is_wrapped: Whether ``answer`` stands in ``{"data":..,"error":null,"message":null}``; None:
             under ``/api/v1/`` only.
         media: Further content types of success beside JSON.
+        weight: How many may be answered at once (`api.lanes`).
     """
 
     path: str
@@ -81,6 +86,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     failure: type = schema.Failure
     is_wrapped: bool | None = None
     media: tuple[str, ...] = ()
+    weight: Weight = "list"
 
     @property
     def wraps(self) -> bool:
@@ -101,7 +107,12 @@ _SPAN: Final = Parameter(
 
 def _prices(kind: str, summary: str, answer: type) -> tuple[Endpoint, Endpoint]:
     """Return the two paths of a price: over all exchanges of the mode, and on one."""
-    common: dict[str, Any] = {"handler": f"{kind}_price", "summary": summary, "answer": answer}
+    common: dict[str, Any] = {
+        "handler": f"{kind}_price",
+        "summary": summary,
+        "answer": answer,
+        "weight": "light",
+    }
     return (
         Endpoint(
             path=f"/prices/{kind}/{{symbol}}",
@@ -185,6 +196,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         handler="symbols",
         summary="What is recorded",
         answer=schema.SymbolList,
+        weight="light",
     ),
     Endpoint(
         path="/api/v1/gaps",
@@ -209,6 +221,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         handler="completeness",
         summary="Which stretches are whole, of at most 7 days; of the last day without `from`",
         answer=schema.CompletenessList,
+        weight="scan",
         query={
             "exchange": Parameter(schema={"type": "string"}, text="Exchange", is_required=True),
             "symbol": Parameter(schema=SYMBOL.schema, text=SYMBOL.text, is_required=True),
@@ -223,14 +236,25 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         handler="stats",
         summary="Rolling statistics as they were last published",
         answer=Stats,
+        weight="light",
     ),
     Endpoint(
-        path="/api/v1/info", handler="info", summary="Version and addresses", answer=schema.Info
+        path="/api/v1/info",
+        handler="info",
+        summary="Version and addresses",
+        answer=schema.Info,
+        weight="none",
     ),
     *_prices("latest", "Newest price, however old; `period` bounds its age", schema.Price),
     *_prices("highest", "Highest price of a period that ends now", schema.Price),
     *_prices("lowest", "Lowest price of a period that ends now", schema.Price),
     *_prices("average", "Price of a period that ends now, weighted by volume", schema.Price),
     *_prices("aggregate", "Average, lowest and highest at once", schema.PriceAggregate),
-    Endpoint(path="/openapi.json", handler="openapi", summary="This document", answer=None),
+    Endpoint(
+        path="/openapi.json",
+        handler="openapi",
+        summary="This document",
+        answer=None,
+        weight="none",
+    ),
 )

@@ -16,9 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from market_ingestor.access import AccessPolicy, client_address, is_token, presented_token
+from market_ingestor.api.body import BODY_BYTES_MAX
 from market_ingestor.api.errors import (
+    BAD_REQUEST,
     INTERNAL,
     TIMED_OUT,
+    TOO_LARGE,
     TOO_MANY,
     UNAUTHORIZED,
     ApiProblemError,
@@ -27,6 +30,8 @@ from market_ingestor.api.errors import (
 _log = structlog.get_logger(__name__)
 
 ADDRESSES_MAX: Final = 10_000  # remembered for the rate limit; then all begin afresh
+URL_BYTES_MAX: Final = 8 * 1024  # path and query; the longest of ours are cursors of some hundred
+LENGTH_DIGITS_MAX: Final = 9  # of a Content-Length; more are too many bytes anyhow
 BURST_S: Final = 2.0  # of the rate may be used at once
 
 
@@ -105,7 +110,8 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         """Raise `ApiProblemError` unless the caller may ask now."""
-        path = request.url.path
+        path: str = request.scope["path"]
+        _check_size(request)
         if path == "/health" or path.startswith("/health/"):
             return
         tokens = self._access.tokens
@@ -121,3 +127,12 @@ class Guard:
             raise ApiProblemError(
                 TOO_MANY, "rate_limited", "too many requests", retry_after_s=math.ceil(wait_s)
             )
+
+
+def _check_size(request: Request) -> None:
+    """Raise `ApiProblemError` for a URL or a body that is too large for anything here."""
+    if len(request.scope["raw_path"]) + len(request.scope["query_string"]) > URL_BYTES_MAX:
+        raise ApiProblemError(BAD_REQUEST, "url_too_long", f"at most {URL_BYTES_MAX} bytes")
+    length = request.headers.get("content-length", "0")
+    if len(length) > LENGTH_DIGITS_MAX or (length.isdigit() and int(length) > BODY_BYTES_MAX):
+        raise ApiProblemError(TOO_LARGE, "too_large", f"at most {BODY_BYTES_MAX} bytes")

@@ -15,6 +15,7 @@ import structlog
 
 from market_ingestor.access import AccessPolicy
 from market_ingestor.api.app import ApiOptions
+from market_ingestor.api.lanes import CONNECTIONS as API_CONNECTIONS
 from market_ingestor.api.role import ApiRole
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
@@ -38,7 +39,7 @@ from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
 from market_ingestor.storage.saver import CONNECTIONS as SAVE_CONNECTIONS
 from market_ingestor.storage.saver import BatchSaver
-from market_ingestor.storage.timescale import Database
+from market_ingestor.storage.timescale import STATEMENT_TIMEOUT_S, Database
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in th
 DUPLICATES_S: Final = 120.0
 MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 INGEST_GRACE_SHARE: Final = 0.45  # within its half of the time the supervisor has
+STATEMENT_GRACE_S: Final = 1.0  # a request is given up, and its statement cancelled, before that
 CONNECTIONS: Final = 4  # of a role that only reads
 DATABASE_WAIT_S: Final = 5.0
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
@@ -202,7 +204,11 @@ class Builder:
                     is_test_mode=lambda: settings.ingest.mode == "test",
                 )
             case "api":
-                database = await self._database(name)
+                database = await self._database(
+                    name,
+                    connections=API_CONNECTIONS,
+                    statement_timeout_s=settings.api.request_timeout_s + STATEMENT_GRACE_S,
+                )
                 return ApiRole(
                     bus,
                     DatabaseReadStore(database),
@@ -231,13 +237,19 @@ class Builder:
         )
 
     async def _database(
-        self, name: str, *, connections: int = CONNECTIONS, stages: bool = False
+        self,
+        name: str,
+        *,
+        connections: int = CONNECTIONS,
+        stages: bool = False,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
     ) -> Database:
         database = Database(
             self._settings.database.dsn.get_secret_value(),
             name=f"market-ingestor {name}",
             connections_max=connections,
             stages=stages,
+            statement_timeout_s=statement_timeout_s,
         )
         return await self._stack.enter_async_context(database)
 

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from market_ingestor.errors import ConfigError
+from market_ingestor.runtime.http import HEAD_BYTES_MAX, BoundedProtocol
 
 
 class _Server(uvicorn.Server):
@@ -48,7 +49,11 @@ class WebServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=BoundedProtocol,
+                ws="none",
+                h11_max_incomplete_event_size=HEAD_BYTES_MAX,
                 log_config=None,
+                log_level="error",  # a warning per bad request would let anybody fill the log
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=2,
