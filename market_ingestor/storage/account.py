@@ -4,6 +4,7 @@ The proof of invariant 8 from durable facts alone: whatever died in between, wha
 accepted and the savers acknowledged is stored or lies among the dead letters.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, TypeAlias
 
@@ -14,8 +15,11 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import BusError, DecodeError
 from market_ingestor.storage.queries import QUERIES
+from market_ingestor.storage.times import at
 from market_ingestor.storage.timescale import Database
+from market_ingestor.storage.writers import PROBE_US
 
+DAY_US: Final = 86_400_000_000  # how the table is split
 CHUNK_TRADES: Final = 20_000  # looked up in one query; bounds what is held at a time
 WAIT_S: Final = 10.0  # for the next message of a stream that is known to have one
 MISSING_MAX: Final = 100  # listed; the rest is only counted
@@ -92,15 +96,27 @@ class _Ledger:
 
 async def absent(database: Database, trades: Mapping[TradeName, int]) -> list[TradeName]:
     """Return which trades have no row within an hour of their time, microseconds."""
-    if not trades:
-        return []
+    by_day: defaultdict[int, dict[TradeName, int]] = defaultdict(dict)
+    for name, time_us in trades.items():
+        by_day[time_us // DAY_US][name] = time_us
+    missing: list[TradeName] = []
+    for chosen in by_day.values():
+        missing += await _absent(database, chosen)
+    return missing
+
+
+async def _absent(database: Database, trades: Mapping[TradeName, int]) -> list[TradeName]:
+    """Look trades of one day up: they lie in three parts of the table at most."""
     exchanges, instruments, ids = zip(*trades, strict=True)
+    times = list(trades.values())
     rows = await database.fetch(
         QUERIES["stored_ids"],
         list(exchanges),
         list(instruments),
         list(ids),
-        list(trades.values()),
+        times,
+        at(max(min(times) - PROBE_US, 0)),
+        at(max(times) + PROBE_US),
     )
     return [(row["exchange"], row["symbol"], row["trade_id"]) for row in rows]
 

@@ -66,9 +66,12 @@ FROM unnest($1::bigint[], $2::boolean[]) AS slots(key, alone)
 -- $1, $2: the batch's first and last time, one hour wider. An id that is stored within an hour of
 -- its time is not stored again: the table's key must contain the time, and a venue's sources may
 -- round it differently. LIMIT makes the probe a walk of the key's index per staged row, whatever
--- the planner thinks of the size of the staging table; the constant bounds let it open only the
--- partitions concerned. Rows go in sorted by key: two writers of the same rows then wait for each
--- other instead of deadlocking.
+-- the planner thinks of the size of the staging table. The constant bounds let it open only the
+-- partitions concerned; ANY keeps the planner from reading them as one narrow range, for which,
+-- without statistics, the smaller index of time would look cheaper. OFFSET keeps the hour of each
+-- row away from the scan: TimescaleDB would ask for every row anew which chunks it concerns.
+-- Rows go in sorted by key: two writers of the same rows then wait for each other instead of
+-- deadlocking.
 WITH probed AS (
     SELECT
         s.exchange, s.symbol, s.trade_id,
@@ -80,12 +83,18 @@ WITH probed AS (
             OR stored.price <> s.price OR stored.amount <> s.amount AS is_conflicting
     FROM staging_trades AS s
     LEFT JOIN LATERAL (
-        SELECT t.time, t.price, t.amount
-        FROM market_trades AS t
-        WHERE t.exchange = s.exchange AND t.symbol = s.symbol AND t.trade_id = s.trade_id
-            AND t.time >= timestamptz 'epoch' + (s.time_us - 3600000000) * interval '1 microsecond'
-            AND t.time <= timestamptz 'epoch' + (s.time_us + 3600000000) * interval '1 microsecond'
-            AND t.time >= $1::timestamptz AND t.time <= $2::timestamptz
+        SELECT known.time, known.price, known.amount
+        FROM (
+            SELECT t.time, t.price, t.amount
+            FROM market_trades AS t
+            WHERE t.exchange = s.exchange AND t.symbol = s.symbol AND t.trade_id = s.trade_id
+                AND t.time >= $1::timestamptz AND t.time <= ANY (ARRAY[$2::timestamptz])
+            OFFSET 0
+        ) AS known
+        WHERE known.time
+                >= timestamptz 'epoch' + (s.time_us - 3600000000) * interval '1 microsecond'
+            AND known.time
+                <= timestamptz 'epoch' + (s.time_us + 3600000000) * interval '1 microsecond'
         LIMIT 1
     ) AS stored ON true
 ),
@@ -577,18 +586,26 @@ SELECT count(*) AS compared,
 FROM compared
 
 -- name: stored_ids
--- $1 exchanges, $2 symbols, $3 ids, $4 times in microseconds: which of them are not stored within
--- an hour of their time.
+-- $1 exchanges, $2 symbols, $3 ids, $4 times in microseconds, $5 and $6 an hour before the earliest
+-- and behind the latest: which of them are not stored within an hour of their time. Looked up as in
+-- insert_trades.
 SELECT wanted.exchange, wanted.symbol, wanted.trade_id
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
     AS wanted(exchange, symbol, trade_id, time_us)
 LEFT JOIN LATERAL (
-    SELECT t.time
-    FROM market_trades AS t
-    WHERE t.exchange = wanted.exchange AND t.symbol = wanted.symbol
-        AND t.trade_id = wanted.trade_id
-        AND t.time >= timestamptz 'epoch' + (wanted.time_us - 3600000000) * interval '1 microsecond'
-        AND t.time <= timestamptz 'epoch' + (wanted.time_us + 3600000000) * interval '1 microsecond'
+    SELECT stored.time
+    FROM (
+        SELECT t.time
+        FROM market_trades AS t
+        WHERE t.exchange = wanted.exchange AND t.symbol = wanted.symbol
+            AND t.trade_id = wanted.trade_id
+            AND t.time >= $5::timestamptz AND t.time <= ANY (ARRAY[$6::timestamptz])
+        OFFSET 0
+    ) AS stored
+    WHERE stored.time
+            >= timestamptz 'epoch' + (wanted.time_us - 3600000000) * interval '1 microsecond'
+        AND stored.time
+            <= timestamptz 'epoch' + (wanted.time_us + 3600000000) * interval '1 microsecond'
     LIMIT 1
-) AS stored ON true
-WHERE stored.time IS NULL
+) AS found ON true
+WHERE found.time IS NULL
