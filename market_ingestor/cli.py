@@ -168,6 +168,14 @@ def migrate(config_file: Path | None) -> None:
     _execute(lambda: commands.migrate_database(loaded.settings))
 
 
+@main.command()
+@_config_option
+def streams(config_file: Path | None) -> None:
+    """Bring streams and buckets of NATS to the configuration."""
+    loaded = _load(config_file)
+    _execute(lambda: commands.make_bus_streams(loaded.settings))
+
+
 @main.command(name="config")
 @_config_option
 def show_config(config_file: Path | None) -> None:

@@ -88,7 +88,10 @@ class NatsSettings(Section):
 
     servers: Words = ("nats://127.0.0.1:4222",)
     creds: str | None = None
+    nkey_seed: SecretStr | None = None
     tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
     manage_streams: Literal["update", "create", "never"] = "update"
     raw_max_age: Duration = 2 * _DAY_S
@@ -104,6 +107,8 @@ class DatabaseSettings(Section):
 
     dsn: SecretStr
     migrate_on_start: bool = False
+    connections: Annotated[int, Field(ge=2, le=100)] = 4
+    statement_timeout_s: Positive = 20
 
     @field_validator("dsn")
     @classmethod

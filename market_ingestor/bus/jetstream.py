@@ -6,8 +6,7 @@ above speaks of subjects, payloads and sequences.
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,27 +14,33 @@ import msgspec
 import nats
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError, NotFoundError
 from nats.js.kv import KeyValue
 
 from market_ingestor.bus import streams
+from market_ingestor.bus.login import GuardedClient, Login
 from market_ingestor.errors import BusError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
 
 API_TIMEOUT_S: Final = 5.0  # management calls answer in milliseconds; slow disks need more
 CONNECT_TIMEOUT_S: Final = 2.0
+TROUBLES_MAX: Final = 3  # different reasons that are told when no connection was made
 RECONNECT_WAIT_S: Final = 0.25  # between attempts; nats-py adds none of its own on one server
 PING_INTERVAL_S: Final = 10  # a half-open connection is noticed after two of these
 STREAM_EXISTS: Final = 10058  # JetStream error codes (server's errors.json)
 NO_MESSAGE: Final = 10037
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
+# A cluster that elects, starts, or lacks nodes for the replicas: it may be ready later.
+UNREADY: Final = frozenset({10004, 10005, 10008, 10009, 10023})
 
 # What any call here may raise when the bus cannot answer now; whoever catches it tries again.
 TROUBLE: Final = (nats.errors.Error, TimeoutError, OSError, BusError)
+
+_NO_LOGIN: Final = Login()
+_FORBIDDEN: Final = "permissions violation"
 
 CoreHandler = Callable[[str, bytes], Awaitable[None]]
 
@@ -106,7 +111,10 @@ class Bus:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.client = Client()
+        self.client = GuardedClient()
+        self._troubles: dict[str, None] = {}  # what went wrong while connecting, each once
+        self._forbidden = ""  # the newest thing our user was refused
+        self._asking: dict[asyncio.Timeout, str] = {}  # requests under way
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected_logged = False
 
@@ -116,8 +124,7 @@ class Bus:
         servers: Sequence[str],
         *,
         name: str,
-        creds: str | None = None,
-        tls_ca: str | None = None,
+        login: Login = _NO_LOGIN,
         timeout_s: float = 30.0,
     ) -> "Bus":
         """Connect, retrying until ``timeout_s`` has passed.
@@ -125,21 +132,21 @@ class Bus:
         Args:
             servers: ``nats://[user:password@]host:port`` addresses.
             name: Shown in the server's monitoring.
-            creds: Path of a credentials file.
-            tls_ca: Path of the CA that signed the server's certificate.
+            login: Credentials and certificates.
 
         Raises:
             BusError: No server could be reached, or it refused our credentials.
+            ConfigError: A certificate cannot be used.
         """
         bus = cls(name)
-        tls = ssl.create_default_context(cafile=tls_ca) if tls_ca else None
+        bus.client.must_encrypt = login.wants_tls(servers)
+        options = login.options(servers)
         try:
             async with asyncio.timeout(timeout_s):
                 await bus.client.connect(
                     servers=list(servers),
                     name=name,
-                    user_credentials=creds,
-                    tls=tls,
+                    **options,
                     connect_timeout=int(CONNECT_TIMEOUT_S),
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # typed int, used as float
                     max_reconnect_attempts=-1,
@@ -151,10 +158,16 @@ class Bus:
                 )
         except (TimeoutError, OSError, nats.errors.Error) as problem:
             await bus.close()  # nats-py would leave its half-open socket behind
-            raise BusError(f"no NATS server reached within {timeout_s:g} s: {problem}") from problem
+            reason = "; ".join(bus._troubles) or problem
+            raise BusError(f"no NATS server reached within {timeout_s:g} s: {reason}") from problem
         return bus
 
     async def _on_error(self, problem: Exception) -> None:
+        trouble = str(problem) or type(problem).__name__
+        if len(self._troubles) < TROUBLES_MAX:
+            self._troubles[trouble] = None
+        if _FORBIDDEN in trouble.lower():
+            self._forbid(trouble)
         if self.client.is_connected:
             _log.warning("bus_error", connection=self.name, error=repr(problem))
 
@@ -168,6 +181,12 @@ class Bus:
         _log.info("bus_reconnected", connection=self.name)
         for callback in self._reconnected:
             callback()
+
+    @property
+    def server_version(self) -> tuple[tuple[int, int], str]:
+        """Return the version of the server: major and minor, and as it is written."""
+        version = self.client.connected_server_version
+        return (version.major, version.minor), str(self.client._server_info.get("version"))  # noqa: SLF001 - as written there
 
     @property
     def is_connected(self) -> bool:
@@ -216,10 +235,11 @@ class Bus:
             TimeoutError, nats.errors.Error: It did not answer.
         """
         payload = msgspec.json.encode(body) if body is not None else b""
-        with _heeding_cancellation():
-            message = await self.client.request(
-                f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S
-            )
+        async with self._unless_forbidden(subject):
+            with _heeding_cancellation():
+                message = await self.client.request(
+                    f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S
+                )
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         error = answer.get("error")
         if error is not None:
@@ -227,6 +247,27 @@ class Bus:
                 subject, error.get("err_code", error.get("code", 0)), error.get("description", "")
             )
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _unless_forbidden(self, subject: str) -> AsyncIterator[None]:
+        """End a request at once that our user may not make: the server never answers it."""
+        limit = asyncio.timeout(None)
+        self._asking[limit] = subject.lower()
+        try:
+            async with limit:
+                yield
+        except TimeoutError as problem:
+            if limit.expired():
+                raise StreamSetupError(f"not permitted: {self._forbidden}") from problem
+            raise
+        finally:
+            del self._asking[limit]
+
+    def _forbid(self, trouble: str) -> None:
+        self._forbidden = trouble
+        for limit, subject in self._asking.items():
+            if subject in trouble.lower():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def ensure_streams(self, configs: Iterable[dict[str, Any]], *, update: bool) -> None:
         """Create missing streams, bring existing ones to their configuration, read them back.
@@ -248,6 +289,8 @@ class Bus:
                     verb = "UPDATE" if update else "INFO"
                     answer = await self.api(f"STREAM.{verb}.{name}", config if update else None)
             except ApiError as problem:
+                if problem.code in UNREADY:
+                    raise
                 raise StreamSetupError(f"stream {name}: {problem}") from problem
             ignored = streams.differences(config, answer["config"])
             if ignored:

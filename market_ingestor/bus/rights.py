@@ -32,6 +32,9 @@ def _bucket(name: str) -> str:
     return subjects.bucket_subject(name, ">")
 
 
+# Of the command that makes streams and buckets; no role needs to.
+SETUP_RIGHTS: Final = RoleRights(("$JS.API.>",), (_INBOX,))
+
 ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
     "ingest": RoleRights(
         (

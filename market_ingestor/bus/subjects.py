@@ -14,6 +14,7 @@ RAW_STREAM: Final = "MARKET_RAW"
 KLINE_STREAM: Final = "MARKET_KLINE"
 EVENT_STREAM: Final = "MARKET_EVENT"
 DEAD_STREAM: Final = "MARKET_DEAD"
+STREAMS: Final = (RAW_STREAM, KLINE_STREAM, EVENT_STREAM, DEAD_STREAM)
 
 SAVE_DURABLE: Final = "save"  # the savers' shared consumer; the same name on each stream it reads
 

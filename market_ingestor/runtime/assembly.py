@@ -17,16 +17,15 @@ from market_ingestor.access import AccessPolicy
 from market_ingestor.api.app import ApiOptions
 from market_ingestor.api.lanes import CONNECTIONS as API_CONNECTIONS
 from market_ingestor.api.role import ApiRole
-from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.bus.listings import BYTES_MAX as LISTING_BYTES_MAX
-from market_ingestor.config import GatewaySettings, Listener, NatsSettings, Settings
+from market_ingestor.config import GatewaySettings, Listener, Settings
 from market_ingestor.connectors import registry
 from market_ingestor.connectors.history import KnownIds, KnownTrade
 from market_ingestor.connectors.ingest import IngestRole
-from market_ingestor.errors import BusError, ConfigError, StoreUnavailableError
+from market_ingestor.errors import ConfigError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.push.gateway import Gateway, GatewayOptions
+from market_ingestor.runtime.bus_setup import connect_patiently, prepare_bus
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
 from market_ingestor.runtime.heartbeat import beating
 from market_ingestor.runtime.role import Role
@@ -39,18 +38,13 @@ from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
 from market_ingestor.storage.saver import CONNECTIONS as SAVE_CONNECTIONS
 from market_ingestor.storage.saver import BatchSaver
-from market_ingestor.storage.timescale import STATEMENT_TIMEOUT_S, Database
+from market_ingestor.storage.timescale import Database
 
 _log = structlog.get_logger(__name__)
 
-RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
-DUPLICATES_S: Final = 120.0
-MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 INGEST_GRACE_SHARE: Final = 0.45  # within its half of the time the supervisor has
 STATEMENT_GRACE_S: Final = 1.0  # a request is given up, and its statement cancelled, before that
-CONNECTIONS: Final = 4  # of a role that only reads
 DATABASE_WAIT_S: Final = 5.0
-BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 PORTS: Final = {"ingest": 9701, "klines": 9702, "save": 9703, "gateway": 9704, "api": 9705}
 SHARED_PORT: Final = 9700
 
@@ -65,56 +59,6 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     def same(cls, servers: Sequence[str]) -> "Links":
         """Return links by which every role uses the same addresses."""
         return cls(setup=tuple(servers), roles=dict.fromkeys(PORTS, tuple(servers)))
-
-
-def stream_configs(nats: NatsSettings) -> list[dict[str, object]]:
-    """Return the four streams as configured."""
-
-    def bounded(max_bytes: int) -> streams.StreamLimits:
-        return streams.StreamLimits(
-            max_age_s=nats.derived_max_age, max_bytes=max_bytes, duplicate_window_s=DUPLICATES_S
-        )
-
-    return streams.market_streams(
-        raw=streams.StreamLimits(
-            max_age_s=nats.raw_max_age,
-            max_bytes=nats.raw_max_bytes,
-            duplicate_window_s=RAW_DUPLICATES_S,
-        ),
-        kline=bounded(nats.kline_max_bytes),
-        event=bounded(nats.event_max_bytes),
-        dead=bounded(nats.dead_max_bytes),
-        replicas=nats.replicas,
-    )
-
-
-async def connect_patiently(servers: Sequence[str], name: str, nats: NatsSettings) -> Bus:
-    """Connect to NATS however long it takes; the first failure is logged."""
-    is_logged = False
-    while True:
-        try:
-            return await Bus.connect(
-                servers, name=name, creds=nats.creds, tls_ca=nats.tls_ca, timeout_s=BUS_WAIT_S
-            )
-        except BusError as problem:
-            if not is_logged:
-                _log.warning("bus_awaited", connection=name, error=str(problem))
-                is_logged = True
-
-
-async def prepare_bus(servers: Sequence[str], nats: NatsSettings) -> None:
-    """Create or update streams and buckets, unless the configuration leaves that to others."""
-    if nats.manage_streams == "never":
-        return
-    bus = await connect_patiently(servers, "setup", nats)
-    try:
-        await bus.ensure_streams(stream_configs(nats), update=nats.manage_streams == "update")
-        await bus.bucket(subjects.CONTROL_BUCKET)
-        await bus.bucket(subjects.MEMBERS_BUCKET, max_age_s=MEMBER_AGE_S)
-        await bus.bucket(subjects.STATE_BUCKET)
-        await bus.bucket(subjects.INSTRUMENTS_BUCKET, max_bytes=LISTING_BYTES_MAX)
-    finally:
-        await bus.close()
 
 
 async def migrate_patiently(dsn: str) -> None:
@@ -240,16 +184,17 @@ class Builder:
         self,
         name: str,
         *,
-        connections: int = CONNECTIONS,
+        connections: int | None = None,
         stages: bool = False,
-        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        statement_timeout_s: float | None = None,
     ) -> Database:
+        settings = self._settings.database
         database = Database(
-            self._settings.database.dsn.get_secret_value(),
+            settings.dsn.get_secret_value(),
             name=f"market-ingestor {name}",
-            connections_max=connections,
+            connections_max=settings.connections if connections is None else connections,
             stages=stages,
-            statement_timeout_s=statement_timeout_s,
+            statement_timeout_s=statement_timeout_s or settings.statement_timeout_s,
         )
         return await self._stack.enter_async_context(database)
 

@@ -13,11 +13,13 @@ import httpx2
 import msgspec
 from pydantic import SecretStr
 
-from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus import subjects
+from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.config import Loaded, Settings
 from market_ingestor.connectors import registry
-from market_ingestor.errors import BusError, StoreUnavailableError
+from market_ingestor.errors import BusError, StoreUnavailableError, StreamSetupError
 from market_ingestor.model.exchange import is_simulated
+from market_ingestor.runtime.bus_setup import check_server, login, make_streams
 from market_ingestor.simulator import SimulateOptions, Simulation
 from market_ingestor.storage.account import account
 from market_ingestor.storage.migrate import migrate
@@ -46,6 +48,21 @@ async def migrate_database(settings: Settings) -> None:
         click.echo(f"applied {name}")
     if not applied:
         click.echo("nothing to apply")
+
+
+async def make_bus_streams(settings: Settings) -> None:
+    """Create or update streams and buckets, and name them with what they may hold."""
+    async with AsyncExitStack() as stack:
+        bus = await _connected_bus(settings, stack)
+        check_server(bus)
+        try:
+            await make_streams(bus, settings.nats)
+            for name in subjects.STREAMS:
+                state = await bus.stream_state(name)
+                click.echo(f"{name}: {state.messages} messages, at most {state.bytes_max} bytes")
+        except TROUBLE as problem:
+            reason = str(problem) or "no answer"
+            raise StreamSetupError(f"streams cannot be made: {reason}") from problem
 
 
 def _plain(value: Any) -> Any:
@@ -206,8 +223,7 @@ async def _connected_bus(settings: Settings, stack: AsyncExitStack) -> Bus:
     bus = await Bus.connect(
         nats.servers,
         name="command",
-        creds=nats.creds,
-        tls_ca=nats.tls_ca,
+        login=login(nats),
         timeout_s=REACH_TIMEOUT_S,
     )
     stack.push_async_callback(bus.close)

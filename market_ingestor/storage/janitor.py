@@ -29,13 +29,6 @@ BACKLOG_BELOW: Final = 0.7  # and from here on it is over
 BACKLOG_EXCHANGE: Final = "market"  # the event is about all exchanges
 CONSUMERS_PAGE: Final = 256  # what the server lists at a time
 
-_STREAMS: Final = (
-    subjects.RAW_STREAM,
-    subjects.KLINE_STREAM,
-    subjects.EVENT_STREAM,
-    subjects.DEAD_STREAM,
-)
-
 
 class _Record(msgspec.Struct, gc=False):
     """What of a resume record counts here; ``created`` names the stream the position is of."""
@@ -106,7 +99,7 @@ class Janitor:
 
     async def look(self) -> None:
         """Publish the sizes of the streams and make room in MARKET_RAW when that is due."""
-        for name in _STREAMS:
+        for name in subjects.STREAMS:
             state = await self._bus.stream_state(name)
             metrics.stream_bytes.labels(stream=name).set(state.bytes)
             metrics.stream_bytes_max.labels(stream=name).set(state.bytes_max)

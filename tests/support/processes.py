@@ -72,3 +72,20 @@ async def command(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def program(
+    *arguments: str, log: Path, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Command]:
+    """Run a program of others for the length of the block; SIGKILL what is left of it."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *arguments, env={**os.environ, **(env or {})}, stdout=output, stderr=output
+        )
+    try:
+        yield Command(process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
