@@ -16,11 +16,12 @@ from starlette.types import Scope
 
 from market_ingestor.access import AccessPolicy
 from market_ingestor.api import schema
-from market_ingestor.api.endpoints import ENDPOINTS, Endpoint
+from market_ingestor.api.endpoints import Endpoint
 from market_ingestor.api.errors import UNAUTHORIZED, UNAVAILABLE, ApiProblemError
 from market_ingestor.api.guard import Guard
 from market_ingestor.api.lanes import Lanes
 from market_ingestor.api.openapi import JSON
+from market_ingestor.api.table import ALL_ENDPOINTS
 from market_ingestor.errors import StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -113,7 +114,7 @@ _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_lar
 def _routes(handlers: Sequence[object]) -> list[Route]:
     """Return one route per path, so that a wrong method is told every right one."""
     by_path: dict[str, dict[str, tuple[Endpoint, Handler]]] = {}
-    for each in ENDPOINTS:
+    for each in ALL_ENDPOINTS:
         (handler,) = [getattr(one, each.handler) for one in handlers if hasattr(one, each.handler)]
         by_path.setdefault(each.path, {})[each.method] = (each, handler)
     lanes = Lanes()
@@ -140,7 +141,7 @@ def make_app(
     """Return the application.
 
     Args:
-        handlers: Objects whose methods `ENDPOINTS` names; each name is found on one of them.
+        handlers: Objects whose methods `ALL_ENDPOINTS` names; each name is found on one of them.
         more_routes: Answered as they are: health, metrics, the dashboard.
         failure_shapes: How failures look under paths that begin so; ours elsewhere.
     """

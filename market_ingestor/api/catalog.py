@@ -14,7 +14,9 @@ from market_ingestor.api.params import EPOCH, symbol_name
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_simulated, simulated_name
+from market_ingestor.model.listing import Listing
 from market_ingestor.model.stored import StoredSymbol
+from market_ingestor.model.trade import WIRE_VERSION
 
 KEEP_S: Final = 5.0
 
@@ -126,6 +128,43 @@ class Catalog:
         if not any((each.exchange, each.symbol) == instrument for each in await self.stored()):
             raise unknown_symbol(f"{symbol} on {exchange}")
 
+    async def listings(self, exchange: str) -> list[Listing]:
+        """Return every instrument of an exchange, by symbol; what is not known of it is None.
+
+        Args:
+            exchange: As returned by `meant`.
+
+        Raises:
+            StoreUnavailableError: Nothing is known here, and the database cannot be asked.
+        """
+        found = {each.symbol: each for each in self._memory.listings.of(exchange)}
+        try:
+            stored = await self.stored()
+        except StoreUnavailableError:
+            if not found:
+                raise
+            stored = ()
+        for each in stored:
+            if each.exchange == exchange and each.symbol not in found:
+                found[each.symbol] = _listing(each)
+        for symbol in self._memory.prices.symbols(exchange):
+            found.setdefault(symbol, _nameless(exchange, symbol))
+        return [found[symbol] for symbol in sorted(found)]
+
+    async def listing(self, exchange: str, symbol: str) -> Listing:
+        """Return one instrument that is known (`instruments`), as `listings` does."""
+        listing = self._memory.listings.get(exchange, symbol)
+        if listing is not None:
+            return listing
+        try:
+            stored = await self.stored()
+        except StoreUnavailableError:
+            stored = ()  # its name is known, or nobody would ask
+        for each in stored:
+            if (each.exchange, each.symbol) == (exchange, symbol):
+                return _listing(each)
+        return _nameless(exchange, symbol)
+
     async def first_trade_us(self, exchange: str, symbol: str) -> int | None:
         """Return the time of the oldest trade ever stored, in microseconds.
 
@@ -137,3 +176,37 @@ class Catalog:
                 first = each.first_trade_at
                 return None if first is None else (first - EPOCH) // timedelta(microseconds=1)
         return None
+
+
+def _listing(stored: StoredSymbol) -> Listing:
+    """Return a row of the table as a listing."""
+    return Listing(
+        v=WIRE_VERSION,
+        exchange=stored.exchange,
+        symbol=stored.symbol,
+        venue_symbol=stored.venue_symbol or stored.symbol,
+        rest_symbol=stored.venue_symbol or stored.symbol,
+        base=stored.base,
+        quote=stored.quote,
+        price_step=stored.price_step,
+        amount_step=stored.amount_step,
+        volume_kind="updates" if stored.volume_kind == "updates" else "base",
+        state="inactive" if stored.state == "inactive" else "active",
+    )
+
+
+def _nameless(exchange: str, symbol: str) -> Listing:
+    """Return the listing of an instrument of which only the symbol is known."""
+    return Listing(
+        v=WIRE_VERSION,
+        exchange=exchange,
+        symbol=symbol,
+        venue_symbol=symbol,
+        rest_symbol=symbol,
+        base=None,
+        quote=None,
+        price_step=None,
+        amount_step=None,
+        volume_kind="base",
+        state="active",
+    )

@@ -8,12 +8,12 @@ import msgspec
 from market_ingestor import __version__
 from market_ingestor.api.endpoints import (
     COMMON_ERRORS,
-    ENDPOINTS,
     EXCHANGE,
     SYMBOL,
     Endpoint,
     Parameter,
 )
+from market_ingestor.api.table import ALL_ENDPOINTS
 
 JSON: Final = "application/json"
 
@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
     )
     references = list(zip(types, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for each in ENDPOINTS:
+    for each in ALL_ENDPOINTS:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, references)
     return {
         "openapi": "3.1.0",
@@ -60,7 +60,7 @@ def document() -> dict[str, Any]:
 def _types() -> list[Any]:
     """Return every type that bodies have, each once."""
     types: list[Any] = []
-    for each in ENDPOINTS:
+    for each in ALL_ENDPOINTS:
         types += [kind for kind in (each.answer, each.body, each.failure) if kind not in types]
     return [each for each in types if each is not None]
 

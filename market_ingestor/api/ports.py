@@ -16,6 +16,7 @@ from market_ingestor.model.stored import (
     StoredSymbol,
     StoredTrade,
     TradeKey,
+    TradeStart,
     TradeSum,
 )
 from market_ingestor.model.trade import TextTrade
@@ -48,6 +49,23 @@ class ReadStore(Protocol):
         limit: int,
     ) -> Sequence[StoredTrade]:
         """Return trades newest first: ``from_ms <= time < to_ms``, strictly behind ``before``."""
+
+    async def trades_from(
+        self,
+        exchange: str,
+        symbol: str,
+        start: TradeStart,
+        *,
+        to_ms: int | None,
+        min_id: str,
+        limit: int,
+    ) -> Sequence[StoredTrade]:
+        """Return trades oldest first, from ``start`` on, with ids not below ``min_id``."""
+
+    async def trade_by_id(
+        self, exchange: str, symbol: str, trade_id: str, from_ms: int, to_ms: int
+    ) -> StoredTrade | None:
+        """Return the trade with an id among those of ``[from_ms, to_ms)``."""
 
     async def latest_trade(self, exchange: str, symbol: str) -> StoredTrade | None:
         """Return the trade with the greatest (time, id)."""

@@ -68,6 +68,11 @@ class PriceQueries:
         to_us = self._now_us() // 1_000 * 1_000
         return Span(text=text, after_us=max(to_us - parse_span_us(text), 0), to_us=to_us)
 
+    def known(self, exchange: str, symbol: str) -> str | None:
+        """Return the price of the newest trade if memory knows one; names as a caller means."""
+        trade = self._memory.prices.get(self._catalog.meant(exchange), symbol)
+        return None if trade is None else trade.price
+
     async def latest(self, symbol: str, exchange: str | None, period: str | None) -> schema.Price:
         """Return the price of the trade with the greatest (time, id).
 

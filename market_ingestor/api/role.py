@@ -8,10 +8,15 @@ from typing import Final
 import structlog
 from starlette.routing import BaseRoute
 
-from market_ingestor.api.app import ApiOptions, make_app
+from market_ingestor.api.app import ApiOptions, failure_headers, make_app
+from market_ingestor.api.binance.endpoints import PATHS as BINANCE_PATHS
+from market_ingestor.api.binance.handlers import BinanceHandlers
+from market_ingestor.api.binance.handlers import failure_response as refused
 from market_ingestor.api.candles import KlineQueries
 from market_ingestor.api.catalog import Catalog
+from market_ingestor.api.filled import FilledKlines
 from market_ingestor.api.handlers import DataHandlers
+from market_ingestor.api.history import TradeHistory
 from market_ingestor.api.memory import Memory
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.prices import PriceQueries
@@ -69,7 +74,18 @@ class ApiRole:
         )
         prices = PriceQueries(store, self._memory, catalog)
         handlers = DataHandlers(queries, klines, prices, options.addresses, is_test_mode)
-        self._app = make_app(options, [handlers], more_routes)
+        quiet = FilledKlines(klines, store, self._memory, catalog)
+        binance = BinanceHandlers(
+            queries, klines, prices, quiet, TradeHistory(store), self._memory, catalog
+        )
+        self._app = make_app(
+            options,
+            [handlers, binance],
+            more_routes,
+            dict.fromkeys(
+                BINANCE_PATHS, lambda problem: refused(problem, failure_headers(problem))
+            ),
+        )
         self._stopping = asyncio.Event()
         self._server: WebServer | None = None
         self.port = options.port

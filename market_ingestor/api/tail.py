@@ -20,6 +20,7 @@ Key: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 
 OVERHEAD_BYTES: Final = 500  # of the objects around one candle
 FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
+FEED_BREAK_US: Final = 2_500_000  # two missed: whoever must know whether it was up cannot say so
 WINDOWS_OPEN_MAX: Final = 2  # around a boundary the old and the new candle are both open
 
 
@@ -246,6 +247,10 @@ class LatestPrices:
         """Return the newest trade of an instrument."""
         return self._by_symbol.get(symbol, {}).get(exchange)
 
+    def symbols(self, exchange: str) -> list[str]:
+        """Return the symbols seen on an exchange."""
+        return [symbol for symbol, known in self._by_symbol.items() if exchange in known]
+
     def exchanges(self, symbol: str) -> list[str]:
         """Return the exchanges a symbol was seen on."""
         return list(self._by_symbol.get(symbol, {}))
@@ -267,16 +272,20 @@ class LatestStats:
 
 
 class Feeds:
-    """When each instrument was last said to be subscribed by a living feed."""
+    """When each instrument was last said to be subscribed by a living feed, and since when."""
 
     def __init__(self) -> None:
         self._heard_us: dict[tuple[str, str], int] = {}
+        self._since_us: dict[tuple[str, str], int] = {}
 
     def mark(self, exchange: str, symbols: Iterable[str], received_us: int) -> None:
         """Take a feed's mark. A last one is no news: another feed may carry the symbol."""
         for symbol in symbols:
             key = (exchange, symbol)
-            self._heard_us[key] = max(received_us, self._heard_us.get(key, 0))
+            heard = self._heard_us.get(key, 0)
+            if received_us - heard > FEED_BREAK_US:
+                self._since_us[key] = received_us
+            self._heard_us[key] = max(received_us, heard)
 
     def state(self, exchange: str, symbol: str, now_us: int, silence_us: int) -> str | None:
         """Return ``up``, ``down`` after ``silence_us`` without a mark, None when never heard."""
@@ -284,6 +293,12 @@ class Feeds:
         if heard is None:
             return None
         return "up" if now_us - heard <= silence_us else "down"
+
+    def up_since(self, exchange: str, symbol: str, now_us: int) -> int | None:
+        """Return since when a feed has been up without a break, as far as was heard; None now."""
+        if self.state(exchange, symbol, now_us, FEED_SILENCE_US) != "up":
+            return None
+        return self._since_us.get((exchange, symbol))
 
 
 def overlay(stored: Iterable[Kline], newer: Iterable[Kline]) -> dict[int, Kline]:

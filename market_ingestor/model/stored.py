@@ -95,6 +95,13 @@ class TradeKey(NamedTuple):
     exchange: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,24}$")]
 
 
+class TradeStart(NamedTuple):
+    """Where to begin in the order oldest first: by time, then id; an empty id is before all."""
+
+    time_us: int
+    id: str = ""
+
+
 class GapKey(NamedTuple):
     """Place of a gap in the order newest first: by detection, then by its key."""
 

@@ -374,6 +374,27 @@ WHERE exchange = ANY ($1::text[]) AND symbol = $2 AND time >= $3 AND time < $4 A
 ORDER BY time DESC, length(trade_id) DESC, trade_id DESC, exchange DESC
 LIMIT $8
 
+-- name: trades_from
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive), $5 length of id and $6 id of the first trade
+-- wanted among those of $3, $7 length of id and $8 id below which none is wanted, $9 limit: oldest
+-- first.
+SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
+    received_at
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+    AND (time, length(trade_id), trade_id) >= ($3, $5, $6)
+    AND (length(trade_id), trade_id) >= ($7, $8)
+ORDER BY time, length(trade_id), trade_id
+LIMIT $9
+
+-- name: trade_by_id
+-- $1 exchange, $2 symbol, $3 id, $4 from, $5 to (exclusive): one trade.
+SELECT exchange, symbol, trade_id, time, price::text AS price, amount::text AS amount, side,
+    received_at
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND trade_id = $3 AND time >= $4 AND time < $5
+LIMIT 1
+
 -- name: range_klines
 -- $1 exchange, $2 symbol, $3 period, $4 starts and $5 ends (exclusive) of ranges, $6 and $7 the
 -- first start and the last end, $8 limit: candles that open in any of the ranges, in no order.

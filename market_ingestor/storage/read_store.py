@@ -16,6 +16,7 @@ from market_ingestor.model.stored import (
     StoredSymbol,
     StoredTrade,
     TradeKey,
+    TradeStart,
     TradeSum,
 )
 from market_ingestor.model.trade import TextTrade
@@ -192,6 +193,33 @@ class DatabaseReadStore:
                 "" if before is None else before.exchange,
             )  # fmt: skip
         return [_trade(row) for row in rows]
+
+    async def trades_from(
+        self,
+        exchange: str,
+        symbol: str,
+        start: TradeStart,
+        *,
+        to_ms: int | None,
+        min_id: str,
+        limit: int,
+    ) -> Sequence[StoredTrade]:
+        """Return trades oldest first, from ``start`` on, with ids not below ``min_id``."""
+        rows = await self._database.fetch(
+            QUERIES["trades_from"],
+            exchange, symbol, at(start.time_us), FAR_FUTURE if to_ms is None else at_ms(to_ms),
+            len(start.id), start.id, len(min_id), min_id, limit,
+        )  # fmt: skip
+        return [_trade(row) for row in rows]
+
+    async def trade_by_id(
+        self, exchange: str, symbol: str, trade_id: str, from_ms: int, to_ms: int
+    ) -> StoredTrade | None:
+        """Return the trade with an id among those of ``[from_ms, to_ms)``."""
+        rows = await self._database.fetch(
+            QUERIES["trade_by_id"], exchange, symbol, trade_id, at_ms(from_ms), at_ms(to_ms)
+        )
+        return _trade(rows[0]) if rows else None
 
     async def latest_trade(self, exchange: str, symbol: str) -> StoredTrade | None:
         """Return the trade with the greatest (time, id), None when there is none."""

@@ -1,0 +1,1 @@
+"""Binance's REST interface over the candles and trades of any exchange."""
