@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +62,20 @@ async def test_every_role_works_with_its_own_rights_over_tls(stack: tuple[Produc
     for name, text in running.output().items():
         assert "ermissions" not in text, f"{name}: {text}"
         assert "Traceback" not in text, f"{name}: {text}"
+
+
+async def test_the_containers_health_check_tells_a_living_role(
+    stack: tuple[Production, str],
+) -> None:
+    async def status(port: int) -> int:
+        script = str(DEPLOY / "healthcheck.py")
+        env = {"MARKET_INGESTOR_METRICS__PORT": str(port)}
+        process = await asyncio.create_subprocess_exec(sys.executable, script, env=env)
+        return await process.wait()
+
+    assert await status(stack[0].ports["klines"]) == 0
+    (nobody,) = free_ports(1)
+    assert await status(nobody) == 1
 
 
 @needs("promtool")
