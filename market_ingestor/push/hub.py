@@ -5,7 +5,7 @@ came over the bus and what clients want; says which clients have something to ta
 neither sockets nor the bus.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from market_ingestor.model.kline import Kline
@@ -15,7 +15,15 @@ from market_ingestor.push.binance.board import Board
 from market_ingestor.push.binance.dialect import BinanceDialect
 from market_ingestor.push.dialect import Native
 from market_ingestor.push.latest import Latest
-from market_ingestor.push.messages import TOPICS_MAX, BadRequestError, Message, data_text, message
+from market_ingestor.push.messages import (
+    TOPICS_MAX,
+    WILDCARDS_MAX,
+    BadRequestError,
+    Message,
+    data_text,
+    message,
+)
+from market_ingestor.push.names import Names
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.ring import Candle, Instrument, Ring
 from market_ingestor.push.subscriptions import (
@@ -28,7 +36,7 @@ from market_ingestor.push.subscriptions import (
     Log,
     SubscriptionIndex,
     Topic,
-    matches,
+    is_wildcard,
     text_of,
 )
 
@@ -48,7 +56,7 @@ class Hub:
         self._limits = limits
         self._index = SubscriptionIndex()
         self._latest = Latest()
-        self._stats_topics: dict[Topic, Key] = {}
+        self._stats_topics: Names[Topic] = Names()
         self._touched: dict[Log, None] = {}
         self._outboxes: dict[Outbox, None] = {}
         self._number = 0
@@ -81,11 +89,16 @@ class Hub:
             outbox.detach(log)
             self._index.leave(log, outbox)
 
-    def check_room(self, outbox: Outbox, patterns: Sequence[Topic]) -> None:
+    def check_room(
+        self, outbox: Outbox, patterns: Sequence[Topic], instead_of: Collection[Topic] = ()
+    ) -> None:
         """Raise `BadRequestError` when a client would have too many topics."""
-        known = {log.pattern for log in outbox.logs}
-        if len(known.union(patterns)) > TOPICS_MAX:
+        wanted = {log.pattern for log in outbox.logs}.difference(instead_of).union(patterns)
+        if len(wanted) > TOPICS_MAX:
             raise BadRequestError("too_many_topics", f"at most {TOPICS_MAX} topics per client")
+        if sum(map(is_wildcard, wanted)) > WILDCARDS_MAX:
+            text = f"at most {WILDCARDS_MAX} topics with wildcards per client"
+            raise BadRequestError("too_many_topics", text)
 
     def subscribe(self, outbox: Outbox, patterns: Iterable[Topic], *, skips: bool = False) -> None:
         """Let a client read patterns: closed candles from now on, newest values at once.
@@ -115,14 +128,13 @@ class Hub:
     def _fill(self, log: Log) -> None:
         """Give a new log the newest values under its pattern."""
         if log.family == KLINE:
-            for instrument in self._latest.keys_of_instruments():
-                if matches(log.pattern, (KLINE, *instrument)):
-                    for key in self._latest.open_keys(instrument):
-                        self._change(log, key)
-        elif log.family == STATS:
-            for topic, key in self._stats_topics.items():
-                if matches(log.pattern, topic):
+            _, exchange, symbol, period = log.pattern
+            for instrument in self._latest.instruments.matching((exchange, symbol, period)):
+                for key in self._latest.open_keys(instrument):
                     self._change(log, key)
+        elif log.family == STATS:
+            for topic in self._stats_topics.matching(log.pattern):
+                self._change(log, text_of(topic))
 
     def _change(self, log: Log, key: Key) -> None:
         self._number += 1
@@ -134,15 +146,15 @@ class Hub:
         A pattern without wildcards is in it also when nothing was heard of it.
         """
         found: dict[Instrument, None] = {}
-        known = dict.fromkeys([*self.ring.keys(), *self._latest.keys_of_instruments()])
         for _, exchange, symbol, period in (
             each for each in patterns if each[0] in CANDLE_FAMILIES
         ):
             wanted = (exchange, symbol, period)
-            if "*" not in wanted:
-                found[wanted] = None
+            if is_wildcard(wanted):
+                known = self.ring.keys.matching(wanted) + self._latest.instruments.matching(wanted)
+                found.update((key, None) for key in sorted(known))
             else:
-                found.update((key, None) for key in sorted(known) if matches(wanted, key))
+                found[wanted] = None
         return list(found)
 
     def trade_patterns(self) -> list[Topic]:
@@ -200,7 +212,7 @@ class Hub:
         """Take the newest statistics of a symbol."""
         topic = (STATS, exchange, symbol)
         key = self._latest.put("stats", text_of(topic), payload, received_us)
-        self._stats_topics[topic] = key
+        self._stats_topics.add(topic)
         self._touch(topic, key)
         self._note(streams.TICKER_FAMILIES, (exchange, symbol))
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from market_ingestor.model.kline import Kline
 from market_ingestor.push.messages import Message, data_text, message
+from market_ingestor.push.names import Names
 from market_ingestor.push.ring import Instrument
 from market_ingestor.push.subscriptions import Key
 
@@ -34,11 +35,16 @@ class Value:
 
 
 class Latest:
-    """Newest values by key; an open candle's key holds its opening time."""
+    """Newest values by key; an open candle's key holds its opening time.
+
+    Attributes:
+        instruments: Exchange, symbol and period of all open candles.
+    """
 
     def __init__(self) -> None:
         self._values: dict[Key, Value] = {}
         self._open: dict[Instrument, list[int]] = {}
+        self.instruments: Names[Instrument] = Names()
         self._closed_through: dict[Instrument, int] = {}
 
     def __len__(self) -> int:
@@ -46,10 +52,6 @@ class Latest:
 
     def __contains__(self, key: Key) -> bool:
         return key in self._values
-
-    def keys_of_instruments(self) -> list[Instrument]:
-        """Return exchange, symbol and period of all open candles."""
-        return list(self._open)
 
     def open_keys(self, instrument: Instrument) -> list[Key]:
         """Return the keys of an instrument's open candles, oldest window first."""
@@ -82,6 +84,7 @@ class Latest:
         gone: list[Key] = []
         if kline.open_time not in windows:
             windows.append(kline.open_time)
+            self.instruments.add(instrument)
             windows.sort()
             gone = self._forget(instrument, windows[:-WINDOWS_MAX])
         if kline.open_time not in windows:
@@ -107,6 +110,7 @@ class Latest:
             self._values.pop((instrument, opened), None)
         if not left:
             del self._open[instrument]
+            self.instruments.discard(instrument)
         return [(instrument, opened) for opened in windows]
 
     def put(self, kind: str, topic: str, payload: bytes, received_us: int) -> Key:

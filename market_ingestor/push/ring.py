@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from market_ingestor.model.kline import Kline
 from market_ingestor.push import positions
 from market_ingestor.push.messages import Message, data_text, message, one_line
+from market_ingestor.push.names import Names
 
 Instrument: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 
@@ -86,6 +87,7 @@ class Ring:
         epoch: Life of the stream that the sequences belong to.
         first_sequence: From here on nothing the stream has is missing here.
         last_sequence: Up to here the stream was read.
+        keys: Exchange, symbol and period of everything here.
         size: Bytes taken, as `Candle.cost` counts them.
     """
 
@@ -93,6 +95,7 @@ class Ring:
         self._bytes_max = bytes_max
         self._candles: deque[Candle] = deque()
         self._by_key: dict[Instrument, deque[Candle]] = {}
+        self.keys: Names[Instrument] = Names()
         self.epoch = "00000000"
         self.first_sequence = 1
         self.last_sequence = 0
@@ -108,6 +111,7 @@ class Ring:
         """Forget everything; the stream will be read from ``first_sequence`` on."""
         self._candles.clear()
         self._by_key.clear()
+        self.keys = Names()
         self.epoch = epoch
         self.first_sequence = first_sequence
         self.last_sequence = first_sequence - 1
@@ -134,6 +138,7 @@ class Ring:
         candle = Candle(kline, payload, sequence, self.position(sequence), stored_us)
         self._candles.append(candle)
         self._by_key.setdefault(candle.key, deque()).append(candle)
+        self.keys.add(candle.key)
         self.last_sequence = sequence
         self.size += candle.cost
         gone: list[Candle] = []
@@ -147,6 +152,7 @@ class Ring:
         same.popleft()
         if not same:
             del self._by_key[oldest.key]
+            self.keys.discard(oldest.key)
         # The messages may have been completed since it came; the cost counted both from the start.
         self.size -= oldest.cost
         self.first_sequence = oldest.sequence + 1
@@ -161,10 +167,6 @@ class Ring:
         start = bisect_right(self._candles, sequence, key=attrgetter("sequence"))
         stop = min(start + limit, len(self._candles))
         return [self._candles[index] for index in range(start, stop)]
-
-    def keys(self) -> list[Instrument]:
-        """Return exchange, symbol and period of everything here."""
-        return list(self._by_key)
 
     def newest(self, key: Instrument, limit: int) -> list[Candle]:
         """Return the newest version of the last ``limit`` windows here, by opening time."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.push.messages import TEXT_MAX, BadRequestError
+from market_ingestor.push.names import ANY
 from market_ingestor.push.ring import Candle
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Topic: TypeAlias = tuple[str, ...]  # family and tokens; in a pattern a token may be ``*``
 Key: TypeAlias = Hashable  # of one value in the table of newest values
 
-ANY: Final = "*"
 KLINE: Final = "kline"
 CLOSED: Final = "closed"
 TRADE: Final = "trade"
@@ -66,6 +66,11 @@ def matches(pattern: Topic, topic: Topic) -> bool:
     return len(pattern) == len(topic) and all(
         want in {ANY, have} for want, have in zip(pattern, topic, strict=True)
     )
+
+
+def is_wildcard(pattern: Topic) -> bool:
+    """Return whether a pattern may stand for several topics."""
+    return ANY in pattern
 
 
 def patterns_of(topic: Topic) -> Iterator[Topic]:
