@@ -11,6 +11,7 @@ import msgspec
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024  # a subscription to the most topics allowed fits twice
 TOPICS_MAX: Final = 1_024  # per client; wildcards stand for more
+WILDCARDS_MAX: Final = 128  # of them; each is compared with everything known when it is new
 SNAPSHOT_MAX: Final = 1_000  # candles per topic; more is what REST is for
 BATCH_MS_MAX: Final = 10_000
 TEXT_MAX: Final = 128  # of ids, positions and topics
@@ -37,7 +38,8 @@ class Subscribe(
     Attributes:
         snapshot: First the last N closed candles of each candle topic, oldest first.
         since: First every version stored after this position.
-        batch_ms: From now on frames are arrays, at most one in this many milliseconds; 0 ends it.
+        batch_ms: From now on frames are arrays, at least this many milliseconds apart unless
+            more is waiting than one holds; 0 ends it.
     """
 
     topics: Topics

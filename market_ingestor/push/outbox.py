@@ -19,6 +19,9 @@ from market_ingestor.push.ring import Candle
 from market_ingestor.push.subscriptions import CANDLE_FAMILIES, Key, Log, text_of
 
 REPLIES_MAX: Final = 256  # a client that asks this often and reads nothing is given up
+PARCEL_BYTES_MAX: Final = (
+    16 * 1024
+)  # of one write: what a socket does not take of it lies in memory
 HISTORY_MAX: Final = 512  # messages of history waiting; who reads them from the store waits
 
 
@@ -27,7 +30,8 @@ class OutboxLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         frames: Messages queued, and messages handed to the socket at a time.
-        bytes: The same in bytes; one message may exceed it.
+        bytes: The same in bytes; one message may exceed it. A write takes
+            `PARCEL_BYTES_MAX` at most.
     """
 
     frames: int
@@ -65,7 +69,7 @@ class _Parcel:
         self.messages: list[Message] = []
         self.count = 0
         self.frames_left = limits.frames
-        self.bytes_left = limits.bytes
+        self.bytes_left = min(limits.bytes, PARCEL_BYTES_MAX)
 
     @property
     def has_room(self) -> bool:

@@ -15,6 +15,7 @@ from market_ingestor.push.outbox import Outbox
 
 TICK_S: Final = 0.002  # between two rounds of writing: what comes closer shares a write
 SLICE_S: Final = 0.02  # of writing without letting the event loop read
+WRITES_MAX: Final = 8  # to a client that takes them all, before it is another's turn
 CHECK_EVERY: Final = 64  # clients between two looks at the clock
 
 
@@ -46,7 +47,8 @@ class Client:
         address: Where it comes from, for limits and logs.
         is_trusted: It showed a token, or none is needed.
         heard_at: When its last message came, by the loop's clock.
-        batch_s: Frames are arrays, at most one in this time; 0: one frame per message.
+        batch_s: Frames are arrays, and this long after what there was is sent there is none;
+            0: one frame per message.
     """
 
     def __init__(self, outbox: Outbox, sink: Sink, address: str, now: float) -> None:
@@ -183,30 +185,33 @@ class Pump:
         self.wake()
 
     def _serve(self, client: Client) -> None:
-        if client.sink.buffered:
-            return  # comes back when the socket is empty
         if client.batch_s and not self._is_frame_due(client):
             return
-        outbox = client.outbox
-        messages = outbox.take()
-        if outbox.is_hopeless:
-            client.sink.abort()
-            return
-        if messages:
-            client.sink.write(messages, as_array=client.batch_s > 0)
+        outbox, sink = client.outbox, client.sink
+        for _ in range(WRITES_MAX):
+            if sink.buffered:
+                return  # comes back when the socket is empty
+            messages = outbox.take()
+            if outbox.is_hopeless:
+                sink.abort()
+                return
+            if not messages:
+                break
+            sink.write(messages, as_array=client.batch_s > 0)
         if outbox.has_history_room:
             client.room.set()
-        if outbox.has_more and not client.sink.buffered:
-            self._ready[client] = None
+        if outbox.has_more:
+            if not sink.buffered:
+                self._ready[client] = None
+        elif client.batch_s:
+            client.next_frame_at = self._loop.time() + client.batch_s
 
     def _is_frame_due(self, client: Client) -> bool:
-        now = self._loop.time()
-        if now < client.next_frame_at:
-            if client.timer is None:
-                client.timer = self._loop.call_at(client.next_frame_at, self._end_wait, client)
-            return False
-        client.next_frame_at = now + client.batch_s
-        return True
+        if self._loop.time() >= client.next_frame_at:
+            return True
+        if client.timer is None:
+            client.timer = self._loop.call_at(client.next_frame_at, self._end_wait, client)
+        return False
 
     def _end_wait(self, client: Client) -> None:
         client.timer = None
