@@ -222,6 +222,8 @@ class GatewaySettings(Listener):
     send_buffer_bytes: Count = 1 * _MIB
     ring_bytes: Count = 64 * _MIB
     max_clients: Count = 20_000
+    max_clients_per_address: Count = 256
+    limit_loopback: bool = False
     trusted_proxies: Words = ()
 
 

@@ -34,6 +34,7 @@ _log = structlog.get_logger(__name__)
 
 CHUNK: Final = 256  # candles looked at before other clients get their turn
 READERS_MAX: Final = 16  # clients reading the stream at the same time; more wait
+QUERIES_MAX: Final = 4  # of the database at the same time; more wait
 READ_BATCH: Final = 256  # messages asked of the stream at a time, for one client
 SILENCE_S: Final = 15.0  # without a message of a stream that has some: it is unavailable
 HISTORY_TIMEOUT_S: Final = 5.0  # for the database to answer; then memory has to do
@@ -56,6 +57,7 @@ class CatchUp:
         self._pump = pump
         self._history = history
         self._readers = asyncio.Semaphore(READERS_MAX)
+        self._queries = asyncio.Semaphore(QUERIES_MAX)
 
     # -- everything behind a position
 
@@ -218,7 +220,7 @@ class CatchUp:
     ) -> Sequence[tuple[Kline, str | None]]:
         assert self._history is not None  # noqa: S101 - the caller looked
         try:
-            async with asyncio.timeout(HISTORY_TIMEOUT_S):
+            async with asyncio.timeout(HISTORY_TIMEOUT_S), self._queries:
                 return await self._history(*instrument, limit)
         except (MarketIngestorError, OSError, TimeoutError) as problem:
             _log.warning("snapshot_from_memory_only", error=repr(problem))

@@ -24,6 +24,8 @@ from market_ingestor.push.subscriptions import CANDLE_FAMILIES, TRADE, Topic, pa
 
 REQUESTS_PER_S: Final = 20.0  # sustained, per client; a person needs one, a program a few
 REQUESTS_BURST: Final = 200.0  # a program that subscribes one topic at a time when it starts
+REQUEST_BYTES: Final = 512  # of a message that counts as one request; longer ones as several
+REQUEST_WILDCARDS: Final = 3  # in a message that count as a further request
 
 
 TokenCheck: TypeAlias = Callable[[Client, Token], bool]  # whether it opens, and lets in
@@ -36,13 +38,14 @@ class RateLimit:
         self._left = REQUESTS_BURST
         self._at = now
 
-    def is_over(self, now: float) -> bool:
-        """Count a request; return whether it is one too many."""
+    def is_over(self, now: float, request: bytes = b"") -> bool:
+        """Count a request, by what it may cost; return whether it is one too many."""
         self._left = min(self._left + (now - self._at) * REQUESTS_PER_S, REQUESTS_BURST)
         self._at = now
-        if self._left < 1:
+        cost = 1 + len(request) // REQUEST_BYTES + request.count(b"*") // REQUEST_WILDCARDS
+        if self._left < cost:
             return True
-        self._left -= 1
+        self._left -= cost
         return False
 
 
@@ -172,10 +175,9 @@ class Desk:
             BadRequestError: A topic is not valid; nothing was changed.
         """
         patterns = _parsed(topics)
-        if len(patterns) > messages.TOPICS_MAX:
-            raise BadRequestError("too_many_topics", f"at most {messages.TOPICS_MAX} topics")
         wanted = frozenset(patterns)
         old = [log.pattern for log in client.outbox.logs if log.pattern not in wanted]
+        self._hub.check_room(client.outbox, patterns, instead_of=old)
         self._hub.unsubscribe(client.outbox, old)
         self._hub.subscribe(client.outbox, patterns)
         self._trades_wanted()

@@ -29,7 +29,7 @@ from market_ingestor.push.binance.desk import BinanceDesk
 from market_ingestor.push.binance.streams import Address
 from market_ingestor.push.catch_up import CatchUp, KlineHistory
 from market_ingestor.push.desk import Desk
-from market_ingestor.push.door import Door
+from market_ingestor.push.door import PER_ADDRESS_MAX, Door
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.pump import Client, Pump
@@ -37,6 +37,7 @@ from market_ingestor.push.ring import OVERHEAD_BYTES
 from market_ingestor.push.subscriptions import EVENT, common_pattern
 from market_ingestor.push.tcp import TcpServer
 from market_ingestor.push.websocket import GOING_AWAY, POLICY, WebSocketServer
+from market_ingestor.runtime.files import allow_open_files
 from market_ingestor.runtime.role import Health
 from market_ingestor.runtime.web import listen
 
@@ -50,6 +51,7 @@ RETRY_S: Final = 0.5
 STUCK_S: Final = 60.0  # a socket that took not one byte for so long is given up
 IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
 SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
+OTHER_FILES: Final = 2_000  # connections that are no clients yet, and all that is not a client
 LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
 
 _any_json: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -66,6 +68,9 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
         send_buffer_bytes: The same in bytes.
         ring_bytes: Closed candles kept in memory.
         max_clients: At the same time, over both transports.
+        max_clients_per_address: The same from one address; behind a trusted proxy from the one
+            it names.
+        limit_loopback: Local clients count as from one address too.
         access: Who may connect.
         stop_timeout_s: For clients to answer the closing handshake.
     """
@@ -77,6 +82,8 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     send_buffer_bytes: int = 1024 * 1024
     ring_bytes: int = 64 * 1024 * 1024
     max_clients: int = 20_000
+    max_clients_per_address: int = PER_ADDRESS_MAX
+    limit_loopback: bool = False
     access: AccessPolicy = AccessPolicy()
     stop_timeout_s: float = 3.0
 
@@ -136,7 +143,12 @@ class Gateway:
         self._stopping = asyncio.Event()
         self._warm = asyncio.Event()
         self._trades_changed = asyncio.Event()
-        self._door = Door(options.max_clients)
+        self._door = Door(
+            options.max_clients,
+            options.max_clients_per_address,
+            proxies=options.access.trusted_proxies,
+            exempts_loopback=not options.limit_loopback,
+        )
         self._reported = PushCounters()
         self._logged_at = 0.0
         self._is_serving = False
@@ -162,6 +174,7 @@ class Gateway:
             problems=tuple(problems),
             details={
                 "clients": self._door.clients,
+                "connections": self._door.connections,
                 "ring_candles": len(self._hub.ring),
                 "ring_bytes": self._hub.ring.size,
                 "position": self._hub.ring.position(self._hub.ring.last_sequence),
@@ -212,6 +225,10 @@ class Gateway:
             _log.warning("ring_not_warm", after_s=WARM_UP_S)
         if self._stopping.is_set():
             return
+        wanted = self._options.max_clients + OTHER_FILES
+        allowed = allow_open_files(wanted)
+        if allowed < wanted:
+            _log.warning("open_files_limit_low", limit=allowed, wanted=wanted)
         listener = listen("gateway.port", self._options.host, self._options.port)
         await sockets.start(listener)
         self.port = listener.getsockname()[1]
@@ -422,9 +439,9 @@ class Gateway:
     def _look_after(self, client: Client, now: float) -> None:
         """Give up a client that takes nothing, or wants nothing."""
         buffered = client.sink.buffered
-        if not buffered or buffered != client.stuck_bytes:
+        if not buffered or client.stuck_since is None or buffered < client.stuck_bytes:
             client.stuck_bytes, client.stuck_since = buffered, now
-        elif client.stuck_since is not None and now - client.stuck_since > STUCK_S:
+        elif now - client.stuck_since > STUCK_S:  # it may have grown, by answers to pings
             client.sink.abort()
         if not client.outbox.topics and now - client.heard_at > IDLE_S:
             client.sink.close(POLICY, "idle")

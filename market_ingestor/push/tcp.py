@@ -12,7 +12,7 @@ from market_ingestor.push.desk import Desk, RateLimit
 from market_ingestor.push.door import Door
 from market_ingestor.push.messages import BadRequestError, Message, Token
 from market_ingestor.push.pump import Client, Pump
-from market_ingestor.push.websocket import shrink_send_buffer
+from market_ingestor.push.websocket import BACKLOG, shrink_buffers
 
 SILENCE_S: Final = 1.0  # a client that has sent nothing for so long only wants to look
 TOKEN_TIMEOUT_S: Final = 10.0
@@ -39,10 +39,12 @@ class _Line(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         address = peer[0] if peer else ""
         if not self._server.door.enter(address):
-            self._transport.abort()
+            refusal = messages.error("too_many_clients", "too many clients: try again later")
+            self._transport.write(refusal.text + b"\n")
+            self._transport.close()
             return
         self._address = address
-        shrink_send_buffer(transport)
+        shrink_buffers(transport)
         tcp = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -112,7 +114,8 @@ class _Line(asyncio.Protocol):
                 self._end()
 
     def _follow(self, client: Client, line: bytes) -> None:
-        if self._limit.is_over(client.heard_at):
+        self._stop_timer()
+        if self._limit.is_over(client.heard_at, line):
             raise BadRequestError("rate_limited", "too many requests")
         if line.startswith(b"{") or not client.is_trusted:
             self._show_token(client, line)
@@ -170,7 +173,7 @@ class TcpServer:
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on a socket that listens."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Line(self), sock=listener)
+        self._server = await loop.create_server(lambda: _Line(self), sock=listener, backlog=BACKLOG)
 
     def stop(self) -> None:
         """Stop listening; the connections are closed by whoever knows the clients."""

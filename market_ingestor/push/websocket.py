@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import websockets.exceptions
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
+from websockets.protocol import Event, State
 
 from market_ingestor.access import AccessPolicy, client_address, is_origin_allowed, is_token
 from market_ingestor.access import presented_token as token_of
@@ -32,28 +33,38 @@ OPEN_TIMEOUT_S: Final = 10.0  # for the HTTP request of the handshake
 TOKEN_TIMEOUT_S: Final = 10.0  # for the first message, where it has to bring a token
 PING_INTERVAL_S: Final = 20.0
 PING_TIMEOUT_S: Final = 60.0  # a slow client finds the ping behind what its buffers hold
-SEND_BUFFER_BYTES: Final = 256 * 1024  # of the kernel: what lies there can grow no newer
+SEND_BUFFER_BYTES: Final = 64 * 1024  # of the kernel: what lies there can grow no newer
+BACKLOG: Final = (
+    1_024  # connections the system accepted and we did not yet: a crowd that comes back
+)
+GOODBYES_MAX: Final = 256  # closing frames between two turns of everything else
+RECEIVE_BUFFER_BYTES: Final = 16 * 1024
 CLOSE_TIMEOUT_S: Final = 3.0  # for the client's half of the closing handshake
 
 NATIVE_PATHS: Final = frozenset({"/ws", "/ws/", "/"})  # with host and port alone, "/" is meant
 
+RETRY_AFTER_S: Final = 5  # before somebody who was one too many asks again
+
+_DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
+TRY_AGAIN_LATER: Final = 1013
 
 # What a single client does wrong is counted, not logged: a hostile one would fill the disk.
 _quiet: Final = logging.getLogger("market_ingestor.push.connections")
 _quiet.setLevel(logging.CRITICAL)
 
 
-def shrink_send_buffer(transport: asyncio.BaseTransport) -> None:
-    """Keep the kernel from taking megabytes for a client that reads slowly.
+def shrink_buffers(transport: asyncio.BaseTransport) -> None:
+    """Keep the kernel from taking megabytes for a client.
 
-    Values are conflated only before they are handed to the kernel.
+    Values are conflated only before they are handed to the kernel; and what is read at a time
+    is parsed at a time, while everybody else waits.
     """
     with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
-        )
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
 
 def _refusal(connection: ServerConnection, code: int, text: str) -> Response:
@@ -76,10 +87,36 @@ class _Connection(ServerConnection):
     binance: Address | None = None  # what it connected to, unless it speaks natively
     is_trusted = False
     is_lost = False
+    server_of_ours: "WebSocketServer"
+    peer = ""
+    is_counted = False
+    controls: RateLimit | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        shrink_send_buffer(transport)
+        shrink_buffers(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else ""
+        self.is_counted = self.server_of_ours.came(self)
+        if not self.is_counted:
+            self.transport.abort()
+
+    def process_event(self, event: Event) -> None:
+        """Count control frames: each costs us an answer, and no request limit sees them."""
+        if isinstance(event, Frame) and event.opcode not in _DATA:
+            if self.controls is None:
+                self.controls = RateLimit(self.loop.time())
+            if self.controls.is_over(self.loop.time()):
+                self.give_up("too many control frames")
+                return
+        super().process_event(event)
+
+    def give_up(self, reason: str) -> None:
+        """Say why, as far as the client reads, and close."""
+        if self.protocol.state is State.OPEN:
+            self.protocol.send_close(POLICY, reason)
+            self.send_data()
+        self.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -89,6 +126,8 @@ class _Connection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.is_lost = True
+        if self.is_counted:
+            self.server_of_ours.went(self)
         if self.client is not None and self.lost is not None:
             self.lost(self.client)
 
@@ -164,9 +203,23 @@ class WebSocketServer:
         self._native = native
         self._binance = binance
         self._server: Server | None = None
+        self._connections: set[_Connection] = set()
+
+    def came(self, connection: _Connection) -> bool:
+        """Count a connection that begins; False when it is one too many to be heard."""
+        if not self._door.knock(connection.peer):
+            return False
+        self._connections.add(connection)
+        return True
+
+    def went(self, connection: _Connection) -> None:
+        """Count a connection off."""
+        self._connections.discard(connection)
+        self._door.go(connection.peer)
 
     async def start(self, listener: socket.socket) -> None:
         """Accept clients on a socket that listens."""
+        ours = type("_OurConnection", (_Connection,), {"server_of_ours": self})
         self._server = await serve(
             self._handle,
             sock=listener,
@@ -181,32 +234,44 @@ class WebSocketServer:
             write_limit=0,  # writing pauses while any byte waits: see push.pump
             server_header=None,
             logger=_quiet,
-            create_connection=_Connection,
+            create_connection=ours,
+            backlog=BACKLOG,
         )
 
     async def stop(self, timeout_s: float) -> None:
-        """Close every client with 1001; those that do not answer in time are cut off."""
+        """Close every client with 1001; those that do not answer in time are cut off.
+
+        Who is only now shaking hands is refused at once.
+        """
         if self._server is None:
             return
-        self._server.close(code=GOING_AWAY)
+        self._server.close(close_connections=False)
         try:
             async with asyncio.timeout(timeout_s):
+                await self._say_goodbye()
                 await self._server.wait_closed()
         except TimeoutError:
-            for connection in list(self._server.all_connections):
-                cast("_Connection", connection).abort()
+            for connection in list(self._connections):
+                connection.abort()
             await self._server.wait_closed()
+
+    async def _say_goodbye(self) -> None:
+        """Write the closing frames, some at a time: their answers come while others are told."""
+        for number, connection in enumerate(list(self._connections), start=1):
+            if connection.protocol.state is State.CONNECTING:
+                connection.abort()
+            else:
+                _Socket(connection).close(GOING_AWAY, "")
+            if number % GOODBYES_MAX == 0:
+                await asyncio.sleep(0)
 
     # -- the handshake
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse with an HTTP answer, or let the handshake go on."""
         ours = cast("_Connection", connection)
-        peer = connection.remote_address
         forwarded = request.headers.get_all("X-Forwarded-For")
-        ours.address = client_address(
-            peer[0] if peer else "", ",".join(forwarded), self._access.trusted_proxies
-        )
+        ours.address = client_address(ours.peer, ",".join(forwarded), self._access.trusted_proxies)
         try:
             ours.binance = parse_address(request.path, request.headers.get("X-MBX-TIME-UNIT"))
         except (BadStreamError, ValueError) as problem:
@@ -224,13 +289,18 @@ class WebSocketServer:
         if not self._access.tokens:
             ours.is_trusted = True
         if not self._door.has_room(ours.address):
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+            return self._too_many(connection)
         return None
+
+    def _too_many(self, connection: ServerConnection) -> Response:
+        answer = connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return answer
 
     async def _handle(self, connection: ServerConnection) -> None:
         ours = cast("_Connection", connection)
         if not self._door.enter(ours.address):
-            await connection.close(POLICY, "too many clients")
+            await connection.close(TRY_AGAIN_LATER, "too many clients")
             return
         try:
             await self._serve(ours)
@@ -266,7 +336,7 @@ class WebSocketServer:
                 break
             patience_s = None
             client.heard_at = loop.time()
-            if limit.is_over(client.heard_at):
+            if limit.is_over(client.heard_at, payload):
                 talk.refuse(client, BadRequestError("rate_limited", "too many requests"))
                 await self._part_with(connection, client, "too many requests")
                 return

@@ -233,6 +233,8 @@ def gateway_options(gateway: GatewaySettings) -> GatewayOptions:
         send_buffer_bytes=gateway.send_buffer_bytes,
         ring_bytes=gateway.ring_bytes,
         max_clients=gateway.max_clients,
+        max_clients_per_address=gateway.max_clients_per_address,
+        limit_loopback=gateway.limit_loopback,
         access=_access(gateway, trusted_proxies=gateway.trusted_proxies),
     )
 

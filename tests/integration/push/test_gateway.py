@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import subjects
 from market_ingestor.model.kline import Kline
 from market_ingestor.push import gateway as gateway_module
+from market_ingestor.push import tcp
 from market_ingestor.push.gateway import Gateway
 from market_ingestor.push.positions import Position, parse
 from tests.integration.push.harness import (
@@ -490,6 +492,20 @@ async def test_stop_closes_clients_with_going_away(nats_server: NatsHandle) -> N
         await reader.connection.wait_closed()
 
 
+async def test_stop_tells_a_crowd_and_waits_for_no_handshake(nats_server: NatsHandle) -> None:
+    async with AsyncExitStack() as stack, market(nats_server.url):
+        async with gateway(nats_server.url, stop_timeout_s=5) as push:
+            _, half_open = await asyncio.open_connection("127.0.0.1", push.port)
+            half_open.write(b"GET /ws HTTP/1.1\r\n")
+            crowd = [await stack.enter_async_context(client(push.port)) for _ in range(300)]
+            before = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - before < 4
+        for each in crowd:
+            await each.connection.wait_closed()
+            assert each.connection.close_code == 1001
+        half_open.close()
+
+
 async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
     async with (
         market(nats_server.url) as bus,
@@ -634,6 +650,25 @@ class TestLines:
             writer.write(b'{"token":"secret"}\nclosed.*.*.1m\n')
             async with asyncio.timeout(5):
                 assert b'"authorized"' in await reader.readline()
+                await bus.closed(kline(0))
+                assert b'"closed.binance.BTCUSDT.1m"' in await reader.readline()
+            writer.close()
+
+    async def test_topics_behind_the_token_stay(
+        self, nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tcp, "SILENCE_S", 0.1)
+        access = AccessPolicy(tokens=("secret",))
+        async with (
+            market(nats_server.url) as bus,
+            gateway(nats_server.url, access=access) as push,
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", push.tcp_port)
+            writer.write(b'{"token":"secret"}\nclosed.*.*.1m\n')
+            async with asyncio.timeout(5):
+                await reader.readline()
+                await asyncio.sleep(0.3)  # longer than a silent client waits for statistics
+                await bus.stats()
                 await bus.closed(kline(0))
                 assert b'"closed.binance.BTCUSDT.1m"' in await reader.readline()
             writer.close()

@@ -9,7 +9,7 @@ from market_ingestor.access import (
     is_token,
     presented_token,
 )
-from market_ingestor.push.door import Door
+from market_ingestor.push.door import WAITING_MAX, Door
 
 
 def test_any_of_the_tokens_opens_and_no_other() -> None:
@@ -70,6 +70,24 @@ def test_loopback_is_only_this_machine() -> None:
     assert is_loopback("localhost")
     assert not is_loopback("10.0.0.1")
     assert not is_loopback("localhost.example")
+
+
+def test_door_hears_a_little_more_than_it_lets_in() -> None:
+    door = Door(5, per_address_max=2, proxies=("10.0.0.9",))
+    assert [door.knock("10.0.0.1") for _ in range(5)] == [True] * 4 + [False]
+    assert all(door.knock("10.0.0.9") for _ in range(WAITING_MAX))
+    assert door.knock("127.0.0.1")
+    assert not door.knock("127.0.0.1"), "there is room for no more at all"
+    door.go("10.0.0.1")
+    assert door.knock("127.0.0.1")
+    assert all(door.enter("10.0.0.9") for _ in range(5))
+    assert not door.enter("10.0.0.9")
+
+
+def test_loopback_is_exempt_unless_it_is_not() -> None:
+    door = Door(9, per_address_max=1, exempts_loopback=False)
+    assert door.enter("127.0.0.1")
+    assert not door.enter("127.0.0.1")
 
 
 def test_door_counts_in_all_and_by_address() -> None:
