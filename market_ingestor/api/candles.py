@@ -5,16 +5,17 @@ candles, as far back as it has every one of them.
 """
 
 import asyncio
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from market_ingestor.api import schema
 from market_ingestor.api.catalog import Catalog
+from market_ingestor.api.cursors import KlineCursor, kline_cursor
 from market_ingestor.api.errors import no_data
 from market_ingestor.api.flat import filled
 from market_ingestor.api.memory import Memory
-from market_ingestor.api.params import TIME_MS_MAX, encode_cursor
+from market_ingestor.api.params import TIME_MS_MAX
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.schema import Pagination
 from market_ingestor.api.tail import Key, overlay
@@ -24,13 +25,6 @@ from market_ingestor.model.period import PERIOD_MS, open_time
 from market_ingestor.model.stored import TradeKey
 
 FROM_MEMORY: Final = "the database cannot answer now: these are the newest candles, from memory"
-
-
-class KlineCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Where a page of candles ended, and which way it went."""
-
-    open_time: Annotated[int, msgspec.Meta(ge=0, lt=TIME_MS_MAX)]
-    newest_first: bool
 
 
 class KlineQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +99,7 @@ class KlineQueries:
             await self._catalog.require(wanted.key[0], wanted.key[1])
         cursor = None
         if goes_on is not None:
-            cursor = encode_cursor(KlineCursor(open_time=goes_on, newest_first=wanted.newest_first))
+            cursor = kline_cursor(goes_on, newest_first=wanted.newest_first)
         page = sorted(windows, key=lambda each: each.open_time, reverse=query.is_descending)
         return schema.KlineList(data=page, pagination=Pagination(next_cursor=cursor)), note
 

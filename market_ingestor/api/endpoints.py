@@ -8,14 +8,21 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from market_ingestor.api import schema
-from market_ingestor.api.params import LIMIT_DEFAULT, LIMIT_MAX
+from market_ingestor.api import cursors, schema
+from market_ingestor.api.params import LIMIT_DEFAULT, LIMIT_MAX, CursorKind
 from market_ingestor.api.span import SPAN_PATTERN
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stats import Stats
 
-_TIME: Final = {"type": "string", "description": "Unix milliseconds or RFC 3339"}
-_CURSOR: Final = {"type": "string", "description": "The `next_cursor` of the page before"}
+_TIME: Final = {
+    "description": "Unix milliseconds or RFC 3339",
+    "anyOf": [
+        {"type": "string", "pattern": "^[0-9]{1,14}$"},
+        {"type": "string", "format": "date-time"},
+    ],
+    "example": "2025-11-20T22:00:00Z",
+}
+_NOTHING: Final = {"type": "string", "maxLength": 0}
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,19 +33,51 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     is_required: bool = False
 
 
+def _word(*words: str, default: str | None = None) -> dict[str, Any]:
+    """Return the schema of one of a few words; an empty one counts as absent."""
+    known: dict[str, Any] = {"type": "string", "enum": [*words, ""]}
+    return known if default is None else known | {"default": default}
+
+
+def _optional(*schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter that may be empty, which counts as absent."""
+    return {"anyOf": [*schemas, _NOTHING]}
+
+
+def _cursor(kind: CursorKind[Any]) -> Parameter:
+    return Parameter(
+        schema=_optional({"type": "string", "pattern": kind.pattern}),
+        text="The `next_cursor` of the page before",
+    )
+
+
+_YES_OR_NO: Final = _word("false", "true", "0", "1", default="false")
 _LIMIT: Final = Parameter(
     schema={"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
     text="How many items at most",
 )
-EXCHANGE: Final = Parameter(schema={"type": "string"}, text="Name of an exchange")
-SYMBOL: Final = Parameter(
-    schema={"type": "string"}, text="`BTCUSDT`, also written `btc-usdt`, `BTC_USDT`, `BTC/USDT`"
+EXCHANGE: Final = Parameter(
+    schema={"type": "string", "pattern": "^[a-z0-9-]{1,24}$", "example": "binance"},
+    text="Name of an exchange",
 )
-_FROM: Final = Parameter(schema=_TIME, text="From this time on, inclusive")
-_TO: Final = Parameter(schema=_TIME, text="Up to this time, exclusive")
-_PAGE: Final = Parameter(schema=_CURSOR, text="Go on with an earlier answer")
-_PERIOD: Final = {"type": "string", "enum": list(PERIOD_MS), "default": "1m"}
-
+SYMBOL: Final = Parameter(
+    schema={"type": "string", "pattern": "^[-_]*([A-Za-z0-9][-_]*){1,64}$", "example": "BTCUSDT"},
+    text="`BTCUSDT`, also written `btc-usdt` or `BTC_USDT`",
+)
+_SYMBOL_IN_QUERY: Final = Parameter(
+    schema=SYMBOL.schema | {"pattern": "^[-_/]*([A-Za-z0-9][-_/]*){1,64}$"},
+    text="`BTCUSDT`, also as the venue writes it: `BTC-USDT`, `XBT/USD`",
+)
+_SOME_EXCHANGE: Final = Parameter(schema=_optional(EXCHANGE.schema), text=EXCHANGE.text)
+_FROM: Final = Parameter(schema=_optional(_TIME), text="From this time on, inclusive")
+_TO: Final = Parameter(schema=_optional(_TIME), text="Up to this time, exclusive")
+_PERIOD: Final = {"type": "string", "enum": list(PERIOD_MS), "example": "1m"}
+_REQUIRED_INSTRUMENT: Final = {
+    "exchange": Parameter(schema=EXCHANGE.schema, text=EXCHANGE.text, is_required=True),
+    "symbol": Parameter(
+        schema=_SYMBOL_IN_QUERY.schema, text=_SYMBOL_IN_QUERY.text, is_required=True
+    ),
+}
 
 # Any request may end so, whatever it asks.
 COMMON_ERRORS: Final = (400, 401, 404, 413, 429, 503, 504)
@@ -100,7 +139,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SPAN: Final = Parameter(
-    schema={"type": "string", "pattern": SPAN_PATTERN},
+    schema={"type": "string", "pattern": SPAN_PATTERN, "example": "5m"},
     text="Length, as `30s`, `5m`, `1h30m`; `1m` when absent, and any age for the latest price",
 )
 
@@ -116,7 +155,7 @@ def _prices(kind: str, summary: str, answer: type) -> tuple[Endpoint, Endpoint]:
     return (
         Endpoint(
             path=f"/prices/{kind}/{{symbol}}",
-            query={"exchange": EXCHANGE, "period": _SPAN},
+            query={"exchange": _SOME_EXCHANGE, "period": _SPAN},
             **common,
         ),
         Endpoint(
@@ -134,27 +173,24 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         summary="Candles in their newest versions; without `from` the newest",
         answer=schema.KlineList,
         query={
-            "exchange": Parameter(schema={"type": "string"}, text="Exchange", is_required=True),
-            "symbol": Parameter(schema=SYMBOL.schema, text=SYMBOL.text, is_required=True),
-            "period": Parameter(schema=_PERIOD, text="Length of a candle"),
-            "interval": Parameter(schema=_PERIOD, text="Another name for `period`"),
+            **_REQUIRED_INSTRUMENT,
+            "period": Parameter(schema=_word(*PERIOD_MS, default="1m"), text="Length of a candle"),
+            "interval": Parameter(schema=_word(*PERIOD_MS), text="Another name for `period`"),
             "from": _FROM,
             "to": _TO,
             "limit": _LIMIT,
             "order": Parameter(
-                schema={"type": "string", "enum": ["asc", "desc"], "default": "asc"},
+                schema=_word("asc", "desc", default="asc"),
                 text="By opening time",
             ),
-            "cursor": _PAGE,
-            "open": Parameter(
-                schema={"type": "boolean", "default": False}, text="Also candles still open"
-            ),
+            "cursor": _cursor(cursors.KLINES),
+            "open": Parameter(schema=_YES_OR_NO, text="Also candles still open"),
             "fill": Parameter(
-                schema={"type": "boolean", "default": False},
+                schema=_YES_OR_NO,
                 text="A flat candle for every window without trades between candles",
             ),
             "format": Parameter(
-                schema={"type": "string", "enum": ["json", "csv"], "default": "json"},
+                schema=_word("json", "csv", default="json"),
                 text="CSV has the cursor in the header `X-Next-Cursor`",
             ),
         },
@@ -170,11 +206,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "open_time": Parameter(schema=_TIME, text="When it opens"),
         },
         query={
-            "trades": Parameter(
-                schema={"type": "boolean", "default": False}, text="Also all its trades, by page"
-            ),
+            "trades": Parameter(schema=_YES_OR_NO, text="Also all its trades, by page"),
             "limit": _LIMIT,
-            "cursor": _PAGE,
+            "cursor": _cursor(cursors.TRADES),
         },
     ),
     Endpoint(
@@ -183,10 +217,13 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         summary="Stored trades, newest first",
         answer=schema.TradeList,
         query={
-            "exchange": EXCHANGE,
+            "exchange": _SOME_EXCHANGE,
             "limit": _LIMIT,
-            "cursor": _PAGE,
-            "before": Parameter(schema={"type": "string"}, text="A time or a `next_cursor`"),
+            "cursor": _cursor(cursors.TRADES),
+            "before": Parameter(
+                schema=_optional(_TIME, {"type": "string", "pattern": cursors.TRADES.pattern}),
+                text="A time or a `next_cursor`",
+            ),
             "from": _FROM,
             "to": _TO,
         },
@@ -204,31 +241,32 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         summary="Holes in the trades, the newest first",
         answer=schema.GapList,
         query={
-            "exchange": EXCHANGE,
-            "symbol": SYMBOL,
+            "exchange": _SOME_EXCHANGE,
+            "symbol": Parameter(
+                schema=_optional(_SYMBOL_IN_QUERY.schema), text=_SYMBOL_IN_QUERY.text
+            ),
             "state": Parameter(
-                schema={"type": "string", "enum": ["open", "filled", "unfillable"]},
+                schema=_word("open", "filled", "unfillable"),
                 text="What became of them",
             ),
             "from": _FROM,
             "to": _TO,
             "limit": _LIMIT,
-            "cursor": _PAGE,
+            "cursor": _cursor(cursors.GAPS),
         },
     ),
     Endpoint(
         path="/api/v1/completeness",
         handler="completeness",
-        summary="Which stretches are whole, of at most 7 days; of the last day without `from`",
+        summary="Which stretches are whole, of the last day without `from`; 7 days a page",
         answer=schema.CompletenessList,
         weight="scan",
         query={
-            "exchange": Parameter(schema={"type": "string"}, text="Exchange", is_required=True),
-            "symbol": Parameter(schema=SYMBOL.schema, text=SYMBOL.text, is_required=True),
+            **_REQUIRED_INSTRUMENT,
             "from": _FROM,
             "to": _TO,
             "limit": _LIMIT,
-            "cursor": _PAGE,
+            "cursor": _cursor(cursors.STRETCHES),
         },
     ),
     Endpoint(

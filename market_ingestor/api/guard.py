@@ -89,8 +89,8 @@ class Guard:
 
         async def watched(message: Message) -> None:
             nonlocal has_begun
+            await send(message)  # waits, if at all, before it writes
             has_begun = True
-            await send(message)
 
         try:
             self._check(Request(scope))

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from market_ingestor import __version__
-from market_ingestor.api import schema
-from market_ingestor.api.candles import KlineCursor, KlineQueries, KlineQuery
+from market_ingestor.api import cursors, schema
+from market_ingestor.api.candles import KlineQueries, KlineQuery
 from market_ingestor.api.errors import bad_parameter
 from market_ingestor.api.openapi import JSON, document
 from market_ingestor.api.params import (
+    CURSOR_SEPARATOR,
     TIME_MS_MAX,
     Params,
     decode_cursor,
@@ -26,13 +27,11 @@ from market_ingestor.api.queries import (
     CompletenessQuery,
     GapQuery,
     Queries,
-    StretchCursor,
     TradeQuery,
 )
 from market_ingestor.api.span import SPAN_DEFAULT
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
-from market_ingestor.model.stored import GapKey, TradeKey
 
 _ORDERS: Final = frozenset({"asc", "desc"})
 _FORMATS: Final = frozenset({"json", "csv"})
@@ -68,7 +67,7 @@ class DataHandlers:
                 to_ms=params.time_ms("to"),
                 limit=params.limit(),
                 is_descending=params.choice("order", _ORDERS, "asc") == "desc",
-                cursor=params.cursor(KlineCursor),
+                cursor=params.cursor(cursors.KLINES),
                 with_open=params.flag("open"),
                 fill=params.flag("fill"),
             )
@@ -83,7 +82,7 @@ class DataHandlers:
         period = named["period"]
         if period not in PERIOD_MS:
             raise bad_parameter("period", "one of " + " ".join(PERIOD_MS))
-        listed = (params.cursor(TradeKey), params.limit()) if params.flag("trades") else None
+        listed = (params.cursor(cursors.TRADES), params.limit()) if params.flag("trades") else None
         found = await self._klines.one(
             exchange_name(named["exchange"]),
             named["symbol"],
@@ -102,7 +101,7 @@ class DataHandlers:
                 symbol=symbol,
                 from_ms=params.time_ms("from"),
                 to_ms=params.time_ms("to"),
-                cursor=params.cursor(StretchCursor),
+                cursor=params.cursor(cursors.STRETCHES),
                 limit=params.limit(),
             )
         )
@@ -110,13 +109,13 @@ class DataHandlers:
 
     async def trades(self, request: Request) -> Response:
         params = params_of(request)
-        before = params.cursor(TradeKey)
+        before = params.cursor(cursors.TRADES)
         to_ms = params.time_ms("to")
         older_than = params.text("before")
-        if older_than is not None and older_than[0].isdigit():
+        if older_than is not None and CURSOR_SEPARATOR not in older_than:
             to_ms = min(parse_time_ms("before", older_than), to_ms or TIME_MS_MAX)
         elif older_than is not None:
-            before = decode_cursor("before", older_than, TradeKey)
+            before = decode_cursor("before", older_than, cursors.TRADES)
         page = await self._queries.trades(
             TradeQuery(
                 symbol=request.path_params["symbol"],
@@ -145,7 +144,7 @@ class DataHandlers:
                 state=state,
                 from_ms=params.time_ms("from"),
                 to_ms=params.time_ms("to"),
-                before=params.cursor(GapKey),
+                before=params.cursor(cursors.GAPS),
                 limit=params.limit(),
             )
         )
@@ -197,7 +196,7 @@ class DataHandlers:
 
 def params_of(request: Request) -> Params:
     """Return the parameters of a request, checked against what its route has."""
-    return Params(request.query_params, request.scope["known_parameters"])
+    return Params(request.query_params.multi_items(), request.scope["known_parameters"])
 
 
 def _instrument_of(params: Params) -> tuple[str, str]:

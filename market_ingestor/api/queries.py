@@ -5,16 +5,16 @@ One method per endpoint; the web framework stays outside.
 
 import time
 from collections.abc import Callable
-from typing import Annotated
 
 import msgspec
 
 from market_ingestor.api import schema
 from market_ingestor.api.catalog import Catalog
 from market_ingestor.api.completeness import RANGE_MS_MAX, SETTLED_MS, Stretch, stretches
-from market_ingestor.api.errors import bad_parameter, no_data
+from market_ingestor.api.cursors import gap_cursor
+from market_ingestor.api.errors import no_data
 from market_ingestor.api.memory import Memory
-from market_ingestor.api.params import TIME_MS_MAX, encode_cursor
+from market_ingestor.api.params import encode_cursor
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.schema import Pagination
 from market_ingestor.api.tail import FEED_SILENCE_US
@@ -47,12 +47,6 @@ class GapQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
 
 
-class StretchCursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Where a page of stretches ended: the next begins there."""
-
-    start: Annotated[int, msgspec.Meta(ge=0, lt=TIME_MS_MAX, multiple_of=MINUTE_MS)]
-
-
 class CompletenessQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which stretches are wanted; without times those of the last day."""
 
@@ -60,7 +54,7 @@ class CompletenessQuery(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     from_ms: int | None
     to_ms: int | None
-    cursor: StretchCursor | None
+    cursor: int | None
     limit: int
 
 
@@ -137,7 +131,7 @@ class Queries:
         cursor = None
         if len(found) == query.limit:
             last = found[-1]
-            cursor = encode_cursor(
+            cursor = gap_cursor(
                 GapKey(last.detected_at, last.exchange, last.symbol, last.after_id, last.before_id)
             )
         return schema.GapList(
@@ -148,30 +142,26 @@ class Queries:
     async def completeness(self, query: CompletenessQuery) -> schema.CompletenessList:
         """Return which stretches of an instrument's recording are whole, oldest first.
 
-        Minutes that are not settled yet are left away.
+        Minutes that are not settled yet are left away; what lies behind seven days is for the
+        next page.
 
         Raises:
-            ApiProblemError: The instrument is not known, or the range is too long.
+            ApiProblemError: The instrument is not known.
             StoreUnavailableError: The table cannot be read.
         """
         settled = (self._now_us() // 1_000 - SETTLED_MS) // MINUTE_MS * MINUTE_MS
-        to_ms = (
-            settled
-            if query.to_ms is None
-            else min(-(-query.to_ms // MINUTE_MS) * MINUTE_MS, settled)
-        )
-        from_ms = query.from_ms if query.from_ms is not None else max(to_ms - DAY_MS, 0)
-        from_ms = from_ms // MINUTE_MS * MINUTE_MS
-        if to_ms - from_ms > RANGE_MS_MAX:
-            raise bad_parameter("from", "more than 7 days before the end of the range")
-        start = from_ms if query.cursor is None else max(from_ms, query.cursor.start)
+        to_ms = settled
+        if query.to_ms is not None:
+            to_ms = min(-(-query.to_ms // MINUTE_MS) * MINUTE_MS, settled)
+        from_ms = max(to_ms - DAY_MS, 0) if query.from_ms is None else query.from_ms
+        start = max(from_ms // MINUTE_MS * MINUTE_MS, query.cursor or 0)
+        end = min(to_ms, start + RANGE_MS_MAX)
         (exchange,), symbol = await self._catalog.instruments(query.exchange, query.symbol)
         found: list[Stretch] = []
-        if start < to_ms:
-            found = await self._stretches(exchange, symbol, start, to_ms)
-        cursor = None
-        if len(found) > query.limit:
-            cursor = encode_cursor(StretchCursor(start=found[query.limit].start))
+        if start < end:
+            found = await self._stretches(exchange, symbol, start, end)
+        goes_on = found[query.limit].start if len(found) > query.limit else end
+        cursor = encode_cursor(goes_on) if goes_on < to_ms else None
         return schema.CompletenessList(
             exchange=exchange,
             symbol=symbol,

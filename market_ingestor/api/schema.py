@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from market_ingestor.api.completeness import State
-from market_ingestor.api.params import encode_cursor
+from market_ingestor.api.cursors import trade_cursor
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stored import StoredGap, StoredSymbol, StoredTrade, TradeKey
@@ -247,7 +247,7 @@ def trade_list(trades: Sequence[StoredTrade], limit: int) -> TradeList:
     cursor = None
     if len(trades) == limit:
         last = trades[-1]
-        cursor = encode_cursor(TradeKey(last.time_us, last.id, last.exchange))
+        cursor = trade_cursor(TradeKey(last.time_us, last.id, last.exchange))
     return TradeList(
         data=[trade_item(each) for each in trades], pagination=Pagination(next_cursor=cursor)
     )

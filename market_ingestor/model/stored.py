@@ -2,13 +2,11 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from market_ingestor.model.trade import Side
-
-TIME_US_MAX: Final = 253_402_300_799_999_999  # the end of the year 9999
 
 
 class StoredTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -85,14 +83,11 @@ class GapSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TradeKey(NamedTuple):
-    """Place of a trade in the order newest first: by time, then id, then exchange.
+    """Place of a trade in the order newest first: by time, then id, then exchange."""
 
-    Comes back from clients in cursors, hence the bounds.
-    """
-
-    time_us: Annotated[int, msgspec.Meta(ge=0, le=TIME_US_MAX)]
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]
-    exchange: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,24}$")]
+    time_us: int
+    id: str
+    exchange: str
 
 
 class TradeStart(NamedTuple):

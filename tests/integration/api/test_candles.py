@@ -198,11 +198,15 @@ async def test_completeness_is_told_in_stretches(nats_server: NatsHandle, table:
         assert pages == page["data"]
         recent = (await get(client, path, exchange="binance", symbol="BTCUSDT"))["data"]["data"]
         assert recent[-1]["to"] > now - 120_000
+        days = 24 * 60 * MINUTE
+        long = (await get(client, path, **(asked | {"from": begin - 20 * days})))["data"]
+        assert long["data"][0]["state"] == "unprovable"
+        assert long["data"][-1]["to"] == begin - 13 * days
+        assert long["pagination"]["next_cursor"]
         for given, status in (
-            ({"to": begin + 8 * 24 * 60 * MINUTE, "from": begin - 7 * 24 * 60 * MINUTE}, 400),
             ({"symbol": "NOPE"}, 404),
             ({"symbol": ""}, 400),
-            ({"cursor": "WzFd"}, 400),
+            ({"cursor": "x"}, 400),
         ):
             params: Any = asked | given
             answer = await client.get(path, params=params)
