@@ -68,6 +68,7 @@ class Lane:
     """One symbol on one feed: its numbering, its copies and what waits to be sent.
 
     Attributes:
+        has_contiguous_ids: Whether a jump in its ids is a loss; without, there is no ``prev_id``.
         is_confirmed: Whether the venue confirmed the subscription.
         n: Number of the newest batch made, 0 before the first.
         last_id: Id of the last trade in it.
@@ -79,6 +80,7 @@ class Lane:
         "_seen",
         "_subject",
         "feed",
+        "has_contiguous_ids",
         "is_confirmed",
         "last_id",
         "n",
@@ -89,6 +91,7 @@ class Lane:
     def __init__(self, feed: "Feed", symbol: str) -> None:
         self.feed = feed
         self.symbol = symbol
+        self.has_contiguous_ids = feed.has_contiguous_ids
         self.is_confirmed = False
         self.n = 0
         self.last_id: str | None = None
@@ -115,7 +118,7 @@ class Lane:
     def drain(self) -> list[Message]:
         """Make batches of everything that waits."""
         trades, self.waiting = self.waiting, []
-        prev_id = self.last_id if self.feed.has_contiguous_ids else None
+        prev_id = self.last_id if self.has_contiguous_ids else None
         return self.messages(trades, self._received_us, prev_id)
 
     def messages(
@@ -148,7 +151,7 @@ class Lane:
         if len(payload) > codec.BATCH_BYTES_MAX and len(trades) > 1:
             half = len(trades) // 2
             first = self.messages(trades[:half], received_us, prev_id)
-            between = trades[half - 1].id if feed.has_contiguous_ids else None
+            between = trades[half - 1].id if self.has_contiguous_ids else None
             return first + self.messages(trades[half:], received_us, between)
         self.n += 1
         self.last_id = trades[-1].id
@@ -169,7 +172,7 @@ class Feed:
     Args:
         name: From `FeedNames`.
         source: ``ws`` for a connection, ``rest`` for a refill.
-        has_contiguous_ids: Whether the venue's ids grow by one; without, there is no ``prev_id``.
+        has_contiguous_ids: Whether the venue's ids grow by one.
 
     Attributes:
         is_paused: True while its socket is not read: no mark may then say it has sent all it had.

@@ -75,7 +75,7 @@ class Aggregator:
         if facts.source == "ws":
             state = self.completeness.feeds.heard(facts.feed, facts.received_us)
             state.n = max(facts.n, state.n or 0)
-        changes = self.completeness.read(columns, facts.prev_id, facts.source)
+        changes = self.completeness.read(columns, facts.prev_id, facts.source, facts.n)
         self._fold(columns, sequence)
         self.watermark.trades(facts.feed, facts.received_us, columns.times, columns.ids)
         self.completeness.confirm(self.watermark.newest_us or 0)

@@ -86,6 +86,8 @@ class Completeness:
 
     Attributes:
         is_contiguous: The venue's ids grow by one, so a jump is a hole.
+        has_holes: So a feed said by then, but found holes in them by nature: a jump proves nothing
+            any more, and it is the feeds that count.
         last_id: Highest id read, with its time ``last_us``.
         since_us: Nothing can be said of spans that begin before it.
         proven_us: The symbol's feeds were heard up to here, with all they had.
@@ -98,6 +100,7 @@ class Completeness:
     def __init__(self) -> None:
         self.feeds = Feeds()
         self.is_contiguous = False
+        self.has_holes = False
         self.last_id: int | None = None
         self.last_us = 0
         self.since_us: int | None = None
@@ -107,9 +110,13 @@ class Completeness:
         self.holes: list[Hole] = []
         self.lost: dict[int, int] = {}
 
-    def read(self, columns: Columns, prev_id: int | None, source: Source) -> list[Change]:
-        """Take in a batch and return the spans whose evidence changed."""
+    def read(
+        self, columns: Columns, prev_id: int | None, source: Source, n: int = 1
+    ) -> list[Change]:
+        """Take in a batch, its feed's ``n``-th, and return the spans whose evidence changed."""
         accounted = runs(columns, prev_id, source)
+        if source == "ws" and (n > 1 or prev_id is not None):
+            self._hear_of_holes(accounted, has_holes=prev_id is None)
         if not self.is_contiguous and not self._recognise(accounted, prev_id):
             return []
         changes: list[Change] = []
@@ -146,13 +153,21 @@ class Completeness:
         """Return what can be said of ``[from_us, to_us)``."""
         if self.lost and self.has_lost(from_us, to_us):
             return Evidence.HOLED
-        if not self.is_contiguous:
-            return Evidence.PROVEN if self.feeds.cover(from_us, to_us) else Evidence.UNKNOWN
         if any(hole.from_us < to_us and hole.to_us >= from_us for hole in self.holes):
             return Evidence.HOLED
+        if self.has_holes or not self.is_contiguous:
+            return Evidence.PROVEN if self.feeds.cover(from_us, to_us) else Evidence.UNKNOWN
         if self.since_us is None or from_us < max(self.since_us, self.forgotten_us):
             return Evidence.UNKNOWN
         return Evidence.PROVEN if self.proven_us >= to_us else Evidence.UNCONFIRMED
+
+    def _hear_of_holes(self, accounted: list[Run], *, has_holes: bool) -> None:
+        """Follow what a feed says of the ids: ``prev_id`` is absent where they prove nothing."""
+        if self.has_holes and not has_holes:
+            first = accounted[0]
+            self.since_us = self.last_us = first.first_us
+            self.last_id = first.first_id - 1
+        self.has_holes = has_holes
 
     def _recognise(self, accounted: list[Run], prev_id: int | None) -> bool:
         """Find out whether ids grow by one; until then a jump only restarts the evidence."""
@@ -180,15 +195,9 @@ class Completeness:
             self._reset(run)
             return
         elif run.first_id > last_id + 1:
-            self._open(
-                Hole(
-                    last_id,
-                    run.first_id,
-                    min(self.last_us, run.first_us),
-                    max(self.last_us, run.first_us),
-                ),
-                changes,
-            )
+            if not self.has_holes:
+                first_us, last_us = sorted((self.last_us, run.first_us))
+                self._open(Hole(last_id, run.first_id, first_us, last_us), changes)
         elif self.holes and run.first_id <= last_id:
             self._fill(run, changes)
         if last_id is None or run.last_id > last_id:

@@ -48,6 +48,7 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     anchors: dict[str, int] = {}
     elapsed_us: int = 0
     is_contiguous: bool = False
+    has_holes: bool = False
     last_id: int | None = None
     last_us: int = 0
     since_us: int | None = None
@@ -159,6 +160,7 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
         anchors=dict(watermark.anchors),
         elapsed_us=watermark.elapsed_us,
         is_contiguous=completeness.is_contiguous,
+        has_holes=completeness.has_holes,
         last_id=completeness.last_id,
         last_us=completeness.last_us,
         since_us=completeness.since_us,
@@ -210,6 +212,7 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
     watermark.elapsed_us = record.elapsed_us
     aggregator.heard_value_us = record.value_us
     completeness.is_contiguous = record.is_contiguous
+    completeness.has_holes = record.has_holes
     completeness.last_id = record.last_id
     completeness.last_us = record.last_us
     completeness.since_us = record.since_us

@@ -180,12 +180,13 @@ async def deliveries(bus: Bus, stream: str) -> list[Delivery]:
     return read
 
 
-async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool = True) -> Raw:
+async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None = True) -> Raw:
     """Return MARKET_RAW, having checked the numbering of every feed.
 
     Args:
         in_order: The bus was well all the time; otherwise what was sent again came later.
-        has_prev_ids: Whether the venues' ids are contiguous, so that batches name neighbours.
+        has_prev_ids: Whether the venues' ids are contiguous, so that batches name neighbours; None
+            where that changes.
     """
     raw = Raw([], [], [])
     for each in await deliveries(bus, subjects.RAW_STREAM):
@@ -215,14 +216,15 @@ async def until_whole(bus: Bus, wait_s: float = WAIT_S) -> None:
             await asyncio.sleep(POLL_S)
 
 
-def check_chains(batches: Iterable[TradeBatch[str]], *, has_prev_ids: bool = True) -> None:
+def check_chains(batches: Iterable[TradeBatch[str]], *, has_prev_ids: bool | None) -> None:
     """Check the numbering of every feed, and that each batch names what it follows."""
     before: dict[tuple[str, str], TradeBatch[str]] = {}
     for batch in batches:
         last = before.get((batch.feed, batch.symbol))
         assert batch.n == (last.n + 1 if last else 1)
         if batch.source == "ws":
-            assert batch.prev_id == (last.trades[-1].id if last and has_prev_ids else None)
+            if has_prev_ids is not None:
+                assert batch.prev_id == (last.trades[-1].id if last and has_prev_ids else None)
             ids = [trade.id for trade in batch.trades]
             assert len(ids) == len(set(ids))
         assert batch.simulated

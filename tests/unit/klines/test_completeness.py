@@ -25,8 +25,10 @@ class Reader:
     def __init__(self) -> None:
         self.state = Completeness()
 
-    def read(self, *rows: Row, prev: int | None = None, source: Source = "ws") -> list[Change]:
-        return self.state.read(columns(*rows), prev, source)
+    def read(
+        self, *rows: Row, prev: int | None = None, source: Source = "ws", n: int = 1
+    ) -> list[Change]:
+        return self.state.read(columns(*rows), prev, source, n)
 
     def judge(self, first: int, last: int) -> Evidence:
         return self.state.judge(at(first), at(last))
@@ -187,3 +189,34 @@ def test_runs_of_a_batch_out_of_order() -> None:
     found = runs(columns((5, 50), (3, 30), (4, 40), (9, 90), (5, 50)), None, "ws")
     assert [(run.first_id, run.last_id) for run in found] == [(3, 5), (9, 9)]
     assert (found[0].first_us, found[0].last_us) == (at(30), at(50))
+
+
+def test_where_ids_have_holes_by_nature_the_feeds_are_the_evidence(reader: Reader) -> None:
+    reader.read((15, 5_000), prev=12)
+    assert reader.read((20, 60_000), n=3) == []  # the feed says no more what it had before
+    assert reader.read((30, 70_000), n=4) == []
+    assert reader.missing == [(12, 15)]  # what was missing before, still is
+    assert reader.judge(0, 10_000) is Evidence.HOLED
+    assert reader.judge(60_000, 120_000) is Evidence.UNKNOWN
+    for second in range(60, 122):
+        reader.state.feeds.heard("a", at(second * SECOND))
+    assert reader.judge(60_000, 120_000) is Evidence.PROVEN
+
+
+def test_the_first_batch_of_a_feed_says_nothing_of_the_ids(reader: Reader) -> None:
+    reader.read((15, 5_000), n=1)
+    assert reader.missing == [(12, 15)]
+    assert not reader.state.has_holes
+
+
+def test_a_feed_whose_ids_prove_something_again_begins_anew(reader: Reader) -> None:
+    reader.read((20, 60_000), n=3)
+    reader.read((30, 70_000), (31, 70_000), prev=29, n=2)
+    reader.read((40, 80_000), prev=31, n=3)
+    assert reader.missing == [(31, 40)]
+    assert reader.judge(60_000, 65_000) is Evidence.UNKNOWN
+
+
+def test_a_refill_says_nothing_of_the_ids_of_a_feed(reader: Reader) -> None:
+    reader.read((14, 4_000), source="rest", n=2)
+    assert not reader.state.has_holes
