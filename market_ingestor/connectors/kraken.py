@@ -45,7 +45,13 @@ from market_ingestor.connectors.venue import (
     Subscribed,
     SubscriptionRefused,
 )
-from market_ingestor.errors import VenueBannedError, VenueError, VenueProtocolError, excerpt
+from market_ingestor.errors import (
+    VenueBannedError,
+    VenueError,
+    VenueProtocolError,
+    VenueRefusedError,
+    excerpt,
+)
 from market_ingestor.model.decimals import SCALE_MAX, plain
 from market_ingestor.model.instrument import VenueInstrument
 from market_ingestor.model.trade import Side, TextTrade
@@ -60,10 +66,6 @@ RENAMED: Final[Mapping[str, str]] = {"XBT": "BTC", "XDG": "DOGE"}
 TRADING: Final = frozenset({"online", "limit_only", "reduce_only"})
 TOO_FAST: Final = ("EGeneral:Too many requests", "EAPI:Rate limit exceeded", "EService:Throttled")
 
-# 403: the ban for too many attempts lasts 10 minutes. 429 and the errors above give no time;
-# clients live with a request a second.
-_BAN_S: Final = {403: 600, 418: 600, 429: 5}
-
 _LIMITS: Final = Limits(
     subscribe_batch=200,  # no limit is documented, and few large requests are advised
     symbols_per_connection=1000,  # "all pairs fit"
@@ -73,7 +75,11 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=4 << 20,  # a snapshot of instruments comes near 1 MiB
     rest_requests_per_s=0.9,  # clients use 1, no number is documented; an offence costs 5 s
+    # 403: the ban for too many attempts lasts 10 minutes. 429 and the errors above give no time;
+    # clients live with a request a second.
+    bans_s={403: 600, 418: 600, 429: 5},
     has_contiguous_ids=True,  # documented as a sequence number, unique per book
+    history_slack_s=60.0,  # clocks of a venue are set, but not by more
 )
 
 
@@ -228,7 +234,7 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
         return None
 
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
-        """Return a page, ascending; the next one starts at the instant this one ends."""
+        """Return a page; the next one starts at the instant this one ends."""
         result = _result(self.name, response)
         last = result.pop("last", None)
         if len(result) != 1 or last is None:
@@ -238,9 +244,13 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
         except DECODE_ERRORS:
             raise VenueProtocolError(self.name, f"odd rows: {excerpt(response.body)}") from None
         trades, rejected = history_rows(rows, _deal)
-        request = None
-        if len(rows) >= PAGE_ROWS:
-            request = _following(gap, trades, request_number(_text(last)))
+        if len(rows) < PAGE_ROWS:
+            return HistoryPage(trades=trades, rejected=rejected, next=None)
+        last_ns = request_number(_text(last))
+        if last_ns is None or len({trade.time_us for trade in trades}) <= 1:
+            # No cursor, or a whole page of one instant that none leads past.
+            return HistoryPage(trades=trades, rejected=rejected, next=None, is_whole=False)
+        request = _following(gap, last_ns)
         return HistoryPage(trades=trades, rejected=rejected, next=request)
 
 
@@ -349,29 +359,31 @@ def _result(exchange: str, response: RestResponse) -> dict[str, msgspec.Raw]:
     """Return the result of an answer without errors; warnings begin with W.
 
     Raises:
-        VenueError: The venue refused; `VenueBannedError` for too many requests.
+        VenueError: The venue is not well; `VenueRefusedError` for this request alone,
+            `VenueBannedError` for too many.
     """
-    answer = decode_body(exchange, response, _ANSWERS, _BAN_S)
+    answer = decode_body(exchange, response, _ANSWERS, _LIMITS.bans_s)
     errors = [error for error in answer.error if not error.startswith("W")]
     if any(error.startswith(TOO_FAST) for error in errors):
-        raise VenueBannedError(exchange, excerpt(errors[0]), retry_after_s=float(_BAN_S[429]))
+        raise VenueBannedError(
+            exchange, excerpt(errors[0]), retry_after_s=float(_LIMITS.bans_s[429])
+        )
     if errors:
-        raise VenueError(exchange, excerpt(", ".join(errors)))
+        is_of_request = all(error.startswith("EQuery") for error in errors)
+        error = VenueRefusedError if is_of_request else VenueError
+        raise error(exchange, excerpt(", ".join(errors)))
     return answer.result
 
 
-def _following(gap: Gap, trades: Sequence[TextTrade], last_ns: int | None) -> RestRequest | None:
+def _following(gap: Gap, last_ns: int) -> RestRequest | None:
     """Return the request for the page behind a full one, None at the end of the gap.
 
-    It starts a nanosecond before ``last``, so that the last trade comes again whether ``since``
+    The end is told by times, in whose order the venue lists: ids need not follow them. The page
+    starts a nanosecond before ``last``, so that the last trade comes again whether ``since``
     includes its instant or not: trades that share the instant are not skipped.
     """
-    if last_ns is None or not trades or int(trades[-1].id) >= gap.before_id - 1:
-        return None
-    if trades[0].time_us == trades[-1].time_us:
-        return None  # a whole page of one instant: no cursor leads past it
     if last_ns // NS_PER_US > gap.to_time_us + OVERLAP_US:
-        return None  # beyond the gap, whatever the ids say
+        return None
     return _trades_since(gap, last_ns - 1)
 
 

@@ -19,17 +19,18 @@ from market_ingestor.connectors.backoff import Backoff
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.feed import Lane
 from market_ingestor.connectors.gaps import FoundGap, IdReset
-from market_ingestor.connectors.intake import Track
+from market_ingestor.connectors.intake import US_PER_S, Track
 from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.refill_queue import Hole, RefillQueue
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.venue import Gap, RestRequest
-from market_ingestor.connectors.walk import GapWalk
-from market_ingestor.errors import VenueBannedError, VenueError
+from market_ingestor.connectors.walk import GapWalk, Run
+from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError
 
 _log = structlog.get_logger(__name__)
 
 ERROR_WAIT_S_MAX: Final = 60.0  # between attempts while REST answers with errors
+REFUSED_WAIT_S: Final = 2.0  # before the next request of another hole
 UNPROVABLE: Final = "the venue's ids have holes by nature: gaps are not looked for any more"
 PAGES_PER_TURN: Final = 20  # of a long walk before it makes way for a newer hole
 
@@ -94,8 +95,11 @@ class Refiller:
         try:
             is_done = await self._walk(holes)
         except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
-            # The venue as a whole: one failing request at a time, whatever waits.
+            # The venue as a whole: one failing request at a time, whatever waits. One that it
+            # refuses says nothing about others, whose history may be short.
             wait_s = self._backoff.next_s()
+            if isinstance(problem, VenueRefusedError):
+                wait_s = min(wait_s, REFUSED_WAIT_S)
             if isinstance(problem, VenueError) and problem.retry_after_s:
                 wait_s = max(wait_s, problem.retry_after_s)
             if isinstance(problem, VenueBannedError):
@@ -130,20 +134,18 @@ class Refiller:
             for hole in holes:
                 self._give_up(hole, "the venue keeps no history")
             return True
-        walk = GapWalk(span, track.finder, self._context.account)
+        slack_s = self._context.venue.limits.history_slack_s
+        walk = GapWalk(span, track.finder, self._context.account, is_by_time=slack_s is not None)
         feed = self._context.feed("rest")
         lane = feed.lane(track.instrument.symbol)
         lane.is_confirmed = True
-        pages = 0
         try:
-            while request is not None:
-                request = await self._page(lane, walk, gap, request)
-                pages += 1
-                self._backoff.reset()
-                for hole in holes:
-                    hole.failures = 0
-                if pages % PAGES_PER_TURN == 0 and self._queue.has_newer(holes[-1], loop.time()):
-                    return False
+            if slack_s is not None and holes[0].reached is not None:
+                request = holes[0].reached
+            if not await self._pages(lane, walk, gap, request, holes):
+                return False
+            if slack_s is not None and walk.missing and not walk.may_come(walk.missing):
+                walk = await self._walk_wide(lane, walk, gap, slack_s)
         finally:
             if feed.has_spoken:
                 self._context.outbox.mark(feed, now_us(), end=True)
@@ -151,6 +153,49 @@ class Refiller:
                 self._stop(track)
         self._settle(holes, walk)
         return True
+
+    async def _pages(
+        self,
+        lane: Lane,
+        walk: GapWalk,
+        gap: Gap,
+        request: RestRequest | None,
+        holes: Sequence[Hole],
+    ) -> bool:
+        """Walk until nothing is missing or listed; return False when it made way for others."""
+        loop = asyncio.get_running_loop()
+        pages = 0
+        while request is not None and walk.missing:
+            request = await self._page(lane, walk, gap, request)
+            pages += 1
+            self._backoff.reset()
+            for hole in holes:
+                hole.failures = 0
+                hole.reached = request
+            is_turn_over = holes and request is not None and pages % PAGES_PER_TURN == 0
+            if is_turn_over and self._queue.has_newer(holes[-1], loop.time()):
+                return False
+        for hole in holes:
+            hole.reached = None
+        return True
+
+    async def _walk_wide(self, lane: Lane, walk: GapWalk, gap: Gap, slack_s: float) -> GapWalk:
+        """Look for what is missing at times where it does not belong; return that walk.
+
+        What is nowhere between two neighbours that are listed does not exist. Nothing
+        interrupts it: only a whole walk proves that.
+        """
+        slack_us = int(slack_s * US_PER_S)
+        wide = msgspec.structs.replace(
+            gap, from_time_us=gap.from_time_us - slack_us, to_time_us=gap.to_time_us + slack_us
+        )
+        span = msgspec.structs.replace(
+            walk.gap, from_time_us=wide.from_time_us, to_time_us=wide.to_time_us
+        )
+        again = GapWalk(span, walk.finder, self._context.account, is_by_time=True)
+        await self._pages(lane, again, wide, self._context.venue.history_request(wide), ())
+        self._post(lane, again.absences(), now_us())
+        return again
 
     async def _page(
         self, lane: Lane, walk: GapWalk, gap: Gap, request: RestRequest
@@ -160,11 +205,13 @@ class Refiller:
         received_us = now_us()
         await self._context.outbox.room()
         page = self._context.venue.decode_history(gap, response)
-        for run in walk.page(page):
-            prev_id = run.prev_id if lane.feed.has_contiguous_ids else None
-            messages = lane.messages(run.trades, received_us, prev_id)
-            self._context.outbox.post(lane.feed, messages)
+        self._post(lane, walk.page(page), received_us)
         return None if page.next == request else page.next  # never the same page for ever
+
+    def _post(self, lane: Lane, runs: Sequence[Run], received_us: int) -> None:
+        for run in runs:
+            messages = lane.messages(run.trades, received_us, run.prev_id)
+            self._context.outbox.post(lane.feed, messages)
 
     def _settle(self, holes: Sequence[Hole], walk: GapWalk | None) -> None:
         """Say what became of each hole after a complete walk."""

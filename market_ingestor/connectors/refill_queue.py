@@ -10,6 +10,7 @@ import msgspec
 
 from market_ingestor.connectors.gaps import JOIN_IDS, FoundGap
 from market_ingestor.connectors.intake import Track
+from market_ingestor.connectors.venue import RestRequest
 
 HOLES_MAX: Final = 10_000  # per exchange; a venue that makes more has holes by nature
 LATE_ATTEMPTS_MAX: Final = 6  # history that is late by more than these waits is not coming
@@ -26,6 +27,8 @@ class Hole(msgspec.Struct, kw_only=True, eq=False):
         not_before: Monotonic seconds; before it the venue is not asked.
         late: Walks after which the venue's history did not reach it yet.
         failures: Walks that an error ended.
+        reached: Where a walk made way for a newer hole. Only of use where history is asked for by
+            time; elsewhere the ids still missing say it.
     """
 
     track: Track
@@ -33,6 +36,7 @@ class Hole(msgspec.Struct, kw_only=True, eq=False):
     not_before: float = 0.0
     late: int = 0
     failures: int = 0
+    reached: RestRequest | None = None
 
     def put_off(self, until: float) -> None:
         """Put off after an error; the more it had, the longer, so that others have their turn."""

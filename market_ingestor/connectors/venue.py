@@ -106,6 +106,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         connection_life_s: When the venue ends a connection by itself, None when it does not.
         frame_bytes_max: Largest frame to expect; a larger one closes the connection.
         rest_requests_per_s: Sustained REST rate for trade history.
+        bans_s: Seconds to stay away after the statuses 403, 418 and 429 where the answer itself,
+            to a request or to a handshake, does not say.
         has_contiguous_ids: Whether ids of an instrument grow by one, so that a jump is a hole.
         has_amounts: Whether every trade must carry a positive amount.
         volume_kind: What amounts mean: traded units, or updates where most trades bring none.
@@ -116,6 +118,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         confirms_after_s: For a venue that confirms nothing: seconds without a refusal after which
             a symbol counts as confirmed. None for venues that answer.
         silence_max_s: Longest silence of a healthy connection; raises the read deadline.
+        history_slack_s: For a venue whose history is asked for by time: how far a trade's time may
+            lie from those of its neighbours by id. Only a walk over so much more on both sides
+            tells that an id does not exist. None where it is asked for by id.
         trades_always: Whether a long silence of all symbols says that something is wrong; not
             where markets close for the night.
         lists_for_all: Whether everybody gets the list of instruments; else symbols are taken as
@@ -130,6 +135,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     connection_life_s: float | None
     frame_bytes_max: int
     rest_requests_per_s: float
+    bans_s: Mapping[int, int]
     has_contiguous_ids: bool
     has_amounts: bool = True
     volume_kind: VolumeKind = "base"
@@ -137,6 +143,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     repeats_frames: bool = False
     confirms_after_s: float | None = None
     silence_max_s: float = 0.0
+    history_slack_s: float | None = None
     trades_always: bool = True
     lists_for_all: bool = True
 
@@ -185,16 +192,19 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One page of trade history.
 
     Attributes:
-        trades: Ascending by id, neighbours being neighbours at the venue too. May reach beyond
-            the gap on both sides.
+        trades: Ascending by id; neighbours are neighbours at the venue too, but for venues with
+            `Limits.history_slack_s`. May reach beyond the gap on both sides.
         rejected: Rows of the page that were not fit to use.
         next: The request for the next page of the same gap, None when the gap is exhausted or
             the venue has nothing older (newer) to give.
+        is_whole: Whether the pages so far list all there is between their ends; not so where no
+            cursor leads past an instant with more trades than a page holds.
     """
 
     trades: Sequence[TextTrade]
     rejected: Sequence[Rejected]
     next: RestRequest | None
+    is_whole: bool = True
 
 
 class Venue(Protocol):

@@ -140,10 +140,16 @@ async def test_a_symbol_whose_ids_have_holes_by_nature_is_asked_about_no_more(
         assert venue.stats.rest_requests == requests
         await ingest.stop()
         told = await gap_events(bus)
+        raw = await read_raw(bus, has_prev_ids=None)
     assert [event.type for event in told].count("gap_found") == 3
     (last,) = [event for event in told if event.type == "gap_unfillable"]
     assert last.missing is None
     assert "by nature" in last.detail
+    live = [batch for batch in raw.batches if batch.source == "ws"]
+    has_prev_id = [batch.prev_id is not None for batch in live[1:]]
+    assert has_prev_id[0]
+    assert not has_prev_id[-1]  # readers are told that from then on ids prove nothing
+    assert has_prev_id == sorted(has_prev_id, reverse=True)
 
 
 async def test_what_the_venue_no_longer_has_is_said_to_be_lost(nats_server: NatsHandle) -> None:
@@ -164,6 +170,37 @@ async def test_what_the_venue_no_longer_has_is_said_to_be_lost(nats_server: Nats
     assert (lost.after_id, lost.before_id) == (found.after_id, found.before_id)
     assert lost.missing == len(raw.holes(("sim-bybit", "BTCUSDT")))
     assert 100 < lost.missing <= 200
+
+
+async def test_a_clock_that_jumps_makes_no_trade_absent(
+    nats_server: NatsHandle, tmp_path: Path
+) -> None:
+    with truth(tmp_path) as (log, made):
+        async with (
+            connected(nats_server) as bus,
+            SimulatedVenue("kraken", ["BTC-USD"], rate=300, truth=log) as venue,
+            ingesting(bus, configured(venue)) as ingest,
+        ):
+            account = ingest.role.outbox.account("sim-kraken")
+            await until(lambda: account.published > 50)
+            # Too far ahead for a socket; and its history lists them where they do not belong.
+            before = venue.stats.trades_made
+            venue.inject(Fault(fault="rest_error", status=503, duration_s=3.0))
+            venue.inject(Fault(fault="skew", skew_s=8.0, duration_s=0.2))
+            await until(lambda: account.rejected["too_far_ahead"] > 20)
+            venue.set_rate(600)  # a page of history then ends before the time they have
+            await until(lambda: venue.stats.trades_made > before + 1_500)
+            venue.inject(Fault(fault="gap", count=5, rest="gone"))  # these do not exist
+            await until(lambda: ingest.states.get("found", 0) >= 2)
+            await until(lambda: ingest.states.get("filled") == ingest.states["found"])
+            await ingest.stop()
+            assert ingest.account("sim-kraken").in_flight == 0
+            raw = await read_raw(bus)
+        ids = set(raw.ids(("sim-kraken", "BTCUSD")))
+        seen = range(min(ids), max(ids))
+        missing = {each for each in made()["sim-kraken", "BTCUSD"] if each in seen} - ids
+        assert raw.holes(("sim-kraken", "BTCUSD")) == []
+    assert len(missing) == 5
 
 
 async def test_history_that_is_late_is_asked_for_again(nats_server: NatsHandle) -> None:

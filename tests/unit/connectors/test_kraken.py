@@ -132,15 +132,21 @@ def test_walk_begins_before_the_gap_and_goes_up_by_time() -> None:
     assert full.next.params["since"] == START_US * 1000 + 109_899  # the last trade comes again
 
 
-@pytest.mark.parametrize("numbers", [range(100, 700), range(4500, 5500), range(4000, 5000)])
-def test_walk_ends_at_a_short_page_or_behind_the_gap(numbers: range) -> None:
-    assert page(numbers, START_US * 1000).next is None
+def test_walk_ends_at_a_short_page_or_behind_the_gap_in_time() -> None:
+    assert page(range(100, 700), START_US * 1000).next is None
+    full = range(100, 100 + PAGE_ROWS)
+    assert page(full, (START_US + 120_000_000) * 1000).next is None
 
 
-def test_walk_ends_where_no_cursor_leads_on() -> None:
-    numbers = range(100, 100 + PAGE_ROWS)
-    assert page(numbers, START_US * 1000, same_time=True).next is None
-    assert page(numbers, (START_US + 120_000_000) * 1000).next is None
+def test_ids_beyond_the_gap_do_not_end_a_walk_by_time() -> None:
+    assert page(range(4500, 4500 + PAGE_ROWS), START_US * 1000).next is not None
+
+
+def test_a_page_of_one_instant_ends_the_walk_unproved() -> None:
+    result = page(range(100, 100 + PAGE_ROWS), START_US * 1000, same_time=True)
+    assert result.next is None
+    assert not result.is_whole
+    assert page(range(100, 700), START_US * 1000).is_whole
 
 
 def test_times_are_cut_to_the_microsecond() -> None:

@@ -23,7 +23,7 @@ def page(*trades: int | TextTrade, rejected: int = 0) -> HistoryPage:
 class Walked:
     """A walk over the hole between two ids, of which some in between are there."""
 
-    def __init__(self, after: int, before: int, *present: int) -> None:
+    def __init__(self, after: int, before: int, *present: int, is_by_time: bool = False) -> None:
         self.finder = GapFinder(reorder_wait_s=0)
         for each in (after, *present, before):
             self.finder.observe(each, NOW_US, 0.0)
@@ -35,10 +35,15 @@ class Walked:
             from_time_us=NOW_US,
             to_time_us=NOW_US,
         )
-        self.walk = GapWalk(self.gap, self.finder, self.account)
+        self.walk = GapWalk(self.gap, self.finder, self.account, is_by_time=is_by_time)
 
     def page(self, page: HistoryPage) -> list[tuple[str | None, list[int]]]:
         runs = self.walk.page(page)
+        assert self.account.balances
+        return [(run.prev_id, ids(run)) for run in runs]
+
+    def absences(self) -> list[tuple[str | None, list[int]]]:
+        runs = self.walk.absences()
         assert self.account.balances
         return [(run.prev_id, ids(run)) for run in runs]
 
@@ -135,3 +140,44 @@ def test_holes_that_the_venue_does_not_list_are_counted() -> None:
     walked = Walked(10, 20, 15)
     walked.page(page(10, 11, 12, 13, 14, 15, 18, 20))
     assert walked.walk.absent == 1
+
+
+def test_a_page_by_time_claims_nothing_absent() -> None:
+    walked = Walked(10, 15, is_by_time=True)
+    assert walked.page(page(10, 11, 13, 15)) == [(None, [11]), (None, [13])]
+    assert walked.missing == [(12, 12), (14, 14)]
+
+
+def test_what_no_page_of_a_whole_walk_by_time_lists_is_absent_between_its_neighbours() -> None:
+    walked = Walked(10, 15, is_by_time=True)
+    walked.page(page(9, 10, 11))
+    walked.page(page(11, 15, 16))
+    assert walked.absences() == [("11", [15])]
+    assert walked.missing == []
+    assert walked.walk.absent == 1
+
+
+def test_a_trade_at_another_time_than_its_neighbours_is_found_on_another_page() -> None:
+    walked = Walked(10, 13, is_by_time=True)
+    assert walked.page(page(10, 11, 13, 14, 15)) == [(None, [11])]
+    assert walked.page(page(12, 15, 20)) == [(None, [12])]
+    assert walked.absences() == []
+    assert walked.walk.absent == 0
+
+
+def test_without_both_neighbours_on_its_pages_a_walk_by_time_proves_nothing() -> None:
+    walked = Walked(10, 15, is_by_time=True)
+    walked.page(page(12, 15, 16))
+    assert walked.absences() == [("12", [15])]  # what lies below 12 may be older than the history
+    assert walked.missing == [(11, 11)]
+
+
+def test_a_walk_by_time_that_leaves_something_out_proves_nothing() -> None:
+    for spoiled in (
+        page(10, 15, rejected=1),
+        HistoryPage(trades=[trade(10), trade(15)], rejected=[], next=None, is_whole=False),
+    ):
+        walked = Walked(10, 15, is_by_time=True)
+        walked.page(spoiled)
+        assert walked.absences() == []
+        assert walked.missing == [(11, 14)]
