@@ -7,6 +7,7 @@ Catch the narrowest one that tells you what to do next::
     ├── EmbeddedError          nats-server or PostgreSQL could not be found, started or locked
     ├── DecodeError            a message on the bus is not what its subject promises
     ├── VenueError             an exchange refused or broke off; may say when to come back
+    │   ├── VenueRefusedError  the exchange is well and refuses this one request
     │   ├── VenueProtocolError the exchange sent something its documents do not allow
     │   └── VenueBannedError   the exchange told us to stay away (418, 429, 403)
     ├── BusError               JetStream refused something for good, or set-up is wrong
@@ -78,6 +79,10 @@ class VenueError(MarketIngestorError):
         super().__init__(f"{exchange}: {message}")
         self.exchange = exchange
         self.retry_after_s = retry_after_s
+
+
+class VenueRefusedError(VenueError):
+    """The exchange is well and refuses this one request: an instrument it does not know."""
 
 
 class VenueProtocolError(VenueError):

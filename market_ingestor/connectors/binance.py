@@ -40,10 +40,6 @@ from market_ingestor.model.trade import Side, TextTrade
 
 PAGE_ROWS: Final = 1000  # most that historicalTrades gives
 
-# 429: the weight window is a minute. 418: bans start at two minutes. 403: the firewall, no time
-# documented, so as long as the shortest ban.
-_BAN_S: Final = {403: 120, 418: 120, 429: 60}
-
 _LIMITS: Final = Limits(
     subscribe_batch=200,  # no limit is documented; 200 names make a frame of about 4 KiB
     symbols_per_connection=1024,  # "maximum of 1024 streams"
@@ -53,6 +49,9 @@ _LIMITS: Final = Limits(
     connection_life_s=86_400,  # "only valid for 24 hours"
     frame_bytes_max=1 << 20,  # a trade is 200 bytes; an error echoes the request
     rest_requests_per_s=3.0,  # weight 25 of 6,000 a minute would be 4
+    # 429: the weight window is a minute. 418: bans start at two minutes. 403: the firewall, no time
+    # documented, so as long as the shortest ban.
+    bans_s={403: 120, 418: 120, 429: 60},
     has_contiguous_ids=True,  # seen in every recording, not promised
 )
 
@@ -170,7 +169,7 @@ class Binance(msgspec.Struct, frozen=True, gc=False):
 
     def decode_instruments(self, response: RestResponse) -> Sequence[VenueInstrument]:
         """Return the listed symbols."""
-        body = decode_body(self.name, response, _EXCHANGE_INFO, _BAN_S)
+        body = decode_body(self.name, response, _EXCHANGE_INFO, _LIMITS.bans_s)
         return read_instruments(self.name, body.symbols, _instrument)
 
     def history_request(self, gap: Gap) -> RestRequest | None:
@@ -186,7 +185,7 @@ class Binance(msgspec.Struct, frozen=True, gc=False):
 
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page, ascending; the next one starts with the last trade of this one."""
-        rows = decode_body(self.name, response, _HISTORY, _BAN_S)
+        rows = decode_body(self.name, response, _HISTORY, _LIMITS.bans_s)
         trades, rejected = history_rows(rows, _historical_trade)
         request = None
         if len(rows) >= PAGE_ROWS and trades:

@@ -40,7 +40,7 @@ from market_ingestor.connectors.venue import (
     Subscribed,
     SubscriptionRefused,
 )
-from market_ingestor.errors import VenueBannedError, VenueError, excerpt
+from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError, excerpt
 from market_ingestor.model.instrument import VenueInstrument
 from market_ingestor.model.trade import Side, TextTrade
 
@@ -49,12 +49,7 @@ PAGE_ROWS: Final = 60  # most that recent-trade gives for spot; there is no olde
 
 ALREADY_SUBSCRIBED: Final = "error:already subscribed"  # the subscription exists: no refusal
 CODE_TOO_MANY_VISITS: Final = 10006
-_BAN_S: Final = {
-    403: 600,
-    418: 600,
-    429: 5,
-}  # 403 "access too frequent": 10 minutes; 429: 5 s window
-
+CODE_SERVER_ERROR: Final = 10016
 _LIMITS: Final = Limits(
     subscribe_batch=10,  # "spot can input up to 10 args for each subscription request"
     symbols_per_connection=500,  # 21,000 characters of args; a long topic takes 30
@@ -64,6 +59,7 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=1 << 20,  # 1,024 trades of 180 bytes
     rest_requests_per_s=10.0,  # 600 per 5 s, but 60 rows do not repay haste
+    bans_s={403: 600, 418: 600, 429: 5},  # "access too frequent": 10 minutes; 429: 5 s window
     has_contiguous_ids=True,  # seen in spot captures, not promised
 )
 
@@ -307,13 +303,17 @@ def _rows(exchange: str, response: RestResponse) -> list[msgspec.Raw]:
     """Return the rows of an answer whose code is 0.
 
     Raises:
-        VenueError: The venue refused; `VenueBannedError` for too many requests.
+        VenueError: The venue is not well; `VenueRefusedError` for this request alone,
+            `VenueBannedError` for too many.
     """
-    envelope = decode_body(exchange, response, _ENVELOPES, _BAN_S)
+    envelope = decode_body(exchange, response, _ENVELOPES, _LIMITS.bans_s)
     if envelope.retCode == CODE_TOO_MANY_VISITS:
-        raise VenueBannedError(exchange, excerpt(envelope.retMsg), retry_after_s=float(_BAN_S[429]))
+        raise VenueBannedError(
+            exchange, excerpt(envelope.retMsg), retry_after_s=float(_LIMITS.bans_s[429])
+        )
     if envelope.retCode != 0:
-        raise VenueError(exchange, excerpt(f"{envelope.retCode} {envelope.retMsg}"))
+        error = VenueError if envelope.retCode == CODE_SERVER_ERROR else VenueRefusedError
+        raise error(exchange, excerpt(f"{envelope.retCode} {envelope.retMsg}"))
     return envelope.result.rows
 
 

@@ -44,8 +44,6 @@ PAGE_ROWS: Final = 1000  # most that the trades endpoint gives
 NOT_A_PRODUCT: Final = " is not a valid product"
 _HEADERS: Final = {"User-Agent": "market-ingestor"}  # requests without one are refused
 
-_BAN_S: Final = {403: 60, 418: 60, 429: 2}  # 10 a second, burst 15; 403 and 418 not documented
-
 _LIMITS: Final = Limits(
     subscribe_batch=100,  # no limit is documented; the answer lists the whole state each time
     symbols_per_connection=200,  # none is documented; each costs a heartbeat a second
@@ -55,6 +53,7 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=1 << 20,  # a match is 400 bytes, the list of 200 subscriptions 6 KB
     rest_requests_per_s=8.0,  # 10 a second and address
+    bans_s={403: 60, 418: 60, 429: 2},  # 10 a second, burst 15; 403 and 418 not documented
     has_contiguous_ids=True,  # per product; ``sequence`` is of another feed and jumps
 )
 
@@ -165,7 +164,7 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
 
     def decode_instruments(self, response: RestResponse) -> Sequence[VenueInstrument]:
         """Return the listed products."""
-        rows = decode_body(self.name, response, _LISTS, _BAN_S)
+        rows = decode_body(self.name, response, _LISTS, _LIMITS.bans_s)
         return read_instruments(self.name, rows, _instrument)
 
     def history_request(self, gap: Gap) -> RestRequest | None:
@@ -181,7 +180,7 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
 
     def decode_history(self, gap: Gap, response: RestResponse) -> HistoryPage:
         """Return a page."""
-        rows = decode_body(self.name, response, _LISTS, _BAN_S)
+        rows = decode_body(self.name, response, _LISTS, _LIMITS.bans_s)
         return page_backward(gap, rows, _trade, limit=PAGE_ROWS, older_than=_older_than)
 
 

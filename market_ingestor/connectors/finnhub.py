@@ -42,8 +42,6 @@ from market_ingestor.model.trade import TextTrade
 
 TRADE: Final = "trade"
 
-_BAN_S: Final = {403: 60, 418: 60, 429: 60}  # free keys have 60 calls a minute; none is documented
-
 _LIMITS: Final = Limits(
     subscribe_batch=1,  # a message names one symbol
     symbols_per_connection=10_000,  # a key has one connection: what its plan lacks is refused
@@ -53,6 +51,7 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=1 << 20,  # a row has 70 bytes; frames of some hundred rows were seen
     rest_requests_per_s=1.0,  # 60 a minute with a free key
+    bans_s={403: 60, 418: 60, 429: 60},  # free keys have 60 calls a minute; none is documented
     has_contiguous_ids=False,
     has_ids=False,
     repeats_frames=True,  # frames sent two or three times were reported
@@ -176,7 +175,7 @@ class Finnhub(msgspec.Struct, frozen=True, gc=False):
 
     def decode_instruments(self, response: RestResponse) -> Sequence[VenueInstrument]:
         """Return the listed stocks; the ticker is the symbol, US dollars go without saying."""
-        rows = decode_body(self.name, response, _LISTS, _BAN_S)
+        rows = decode_body(self.name, response, _LISTS, _LIMITS.bans_s)
         return read_instruments(self.name, rows, _instrument)
 
     def history_request(self, gap: Gap) -> RestRequest | None:  # noqa: ARG002 - of the protocol

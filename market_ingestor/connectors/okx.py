@@ -42,7 +42,7 @@ from market_ingestor.connectors.venue import (
     Subscribed,
     SubscriptionRefused,
 )
-from market_ingestor.errors import VenueBannedError, VenueError, excerpt
+from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError, excerpt
 from market_ingestor.model.instrument import VenueInstrument
 from market_ingestor.model.trade import Side, TextTrade
 
@@ -52,8 +52,6 @@ NOTICE_CLOSING: Final = "64008"  # 60 s before the connection is cut for an upgr
 
 CODE_RATE_LIMIT: Final = "50011"
 CODES_BUSY: Final = frozenset({"50013", "50026"})
-_BAN_S: Final = {403: 60, 418: 60, 429: 2}  # limits count per 2 s; 403 and 418 are not documented
-
 _LIMITS: Final = Limits(
     subscribe_batch=100,  # about 6 KB of the 64 KB that all channels together may take
     symbols_per_connection=500,  # about 30 KB of them
@@ -63,6 +61,7 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=1 << 20,  # a trade is 250 bytes; errors echo the request
     rest_requests_per_s=8.0,  # history-trades: 20 per 2 s
+    bans_s={403: 60, 418: 60, 429: 2},  # limits count per 2 s; 403 and 418 are not documented
     has_contiguous_ids=True,  # the aggregation rule of ``trades`` counts ids one by one
 )
 
@@ -288,14 +287,18 @@ def _data(exchange: str, response: RestResponse) -> list[msgspec.Raw]:
     """Return the rows of an answer whose code is 0.
 
     Raises:
-        VenueError: The venue refused; `VenueBannedError` for too many requests.
+        VenueError: The venue is not well; `VenueRefusedError` for this request alone,
+            `VenueBannedError` for too many.
     """
-    envelope = decode_body(exchange, response, _ENVELOPES, _BAN_S)
+    envelope = decode_body(exchange, response, _ENVELOPES, _LIMITS.bans_s)
     if envelope.code == CODE_RATE_LIMIT:
-        raise VenueBannedError(exchange, excerpt(envelope.msg), retry_after_s=float(_BAN_S[429]))
+        raise VenueBannedError(
+            exchange, excerpt(envelope.msg), retry_after_s=float(_LIMITS.bans_s[429])
+        )
     if envelope.code != "0":
-        wait_s = float(_BAN_S[429]) if envelope.code in CODES_BUSY else None
-        raise VenueError(exchange, excerpt(f"{envelope.code} {envelope.msg}"), retry_after_s=wait_s)
+        wait_s = float(_LIMITS.bans_s[429]) if envelope.code in CODES_BUSY else None
+        error = VenueError if wait_s else VenueRefusedError
+        raise error(exchange, excerpt(f"{envelope.code} {envelope.msg}"), retry_after_s=wait_s)
     return envelope.data
 
 

@@ -17,7 +17,13 @@ from market_ingestor.connectors.venue import (
     RestRequest,
     RestResponse,
 )
-from market_ingestor.errors import VenueBannedError, VenueError, VenueProtocolError, excerpt
+from market_ingestor.errors import (
+    VenueBannedError,
+    VenueError,
+    VenueProtocolError,
+    VenueRefusedError,
+    excerpt,
+)
 from market_ingestor.model.instrument import VenueInstrument
 from market_ingestor.model.trade import TextTrade
 
@@ -25,6 +31,7 @@ T = TypeVar("T")
 
 RETRY_AFTER_S_MAX: Final = 3 * 86_400  # the longest ban any venue documents
 STATUS_OK: Final = 200
+STATUSES_OF_REQUESTS: Final = frozenset({400, 404})  # it is about what was asked for
 STATUSES_OF_BANS: Final = frozenset({403, 418, 429})
 
 
@@ -44,6 +51,7 @@ def decode_body(
 
     Raises:
         VenueBannedError: Status 403, 418 or 429.
+        VenueRefusedError: Status 400 or 404.
         VenueError: Any other status but 200.
         VenueProtocolError: The body is not what ``decoder`` expects.
     """
@@ -54,7 +62,8 @@ def decode_body(
             retry_after_s=retry_after_s(response) or float(ban_s[response.status]),
         )
     if response.status != STATUS_OK:
-        raise VenueError(
+        is_of_request = response.status in STATUSES_OF_REQUESTS
+        raise (VenueRefusedError if is_of_request else VenueError)(
             exchange,
             f"HTTP {response.status}: {excerpt(response.body)}",
             retry_after_s=retry_after_s(response),

@@ -17,7 +17,7 @@ from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.intake import Track
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.venue import Gap, RestRequest
-from market_ingestor.errors import VenueBannedError, VenueError
+from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +53,15 @@ class TailCheck:
             return True
         try:
             await self._ask(track, request)
+        except VenueRefusedError as problem:
+            # It does not know the instrument any more; should trades come, their ids tell.
+            _log.warning(
+                "newest_trade_refused",
+                exchange=self._context.exchange,
+                symbol=track.instrument.symbol,
+                error=str(problem),
+            )
+            return True
         except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
             await self._wait(track, problem)
             return False

@@ -49,6 +49,7 @@ _LIMITS: Final = Limits(
     connection_life_s=None,
     frame_bytes_max=1 << 16,  # a line has about 70 bytes
     rest_requests_per_s=1.0,  # there is no REST
+    bans_s={},
     has_contiguous_ids=False,
     has_ids=False,
     volume_kind="updates",  # a line without an amount counts as one
