@@ -7,7 +7,7 @@ Drives any `Venue`; never asks which exchange it has. What ends a connection is 
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -111,7 +111,7 @@ class Connection:
                 frame_bytes_max=self._limits.frame_bytes_max,
             )
         except InvalidStatus as refusal:
-            return _refused(refusal)
+            return _refused(refusal, self._limits.bans_s)
         except (OSError, TimeoutError, WebSocketException) as problem:
             return Ending(reason=excerpt(self._context.redacted(f"cannot connect: {problem!r}")))
         self._opened_at = asyncio.get_running_loop().time()
@@ -153,6 +153,7 @@ class Connection:
 
     async def _serve(self, socket: Transport) -> str:
         """Read while siblings write and watch; return the reason of the end."""
+        self.subscriptions.ask_again(asyncio.get_running_loop().time())
         async with asyncio.TaskGroup() as tasks:
             siblings = [
                 tasks.create_task(self._write(socket)),
@@ -221,6 +222,8 @@ class Connection:
         if fit:
             self._has_traded = True
             self._context.last_trade_us = received_us
+            if route.track.finder.is_stopped:
+                route.lane.has_contiguous_ids = False  # readers then judge by who was up
             self._outbox.put(route.lane, fit, received_us)
             if route.track.finder.needs_look:
                 self._context.suspects.add(route.track)
@@ -234,7 +237,7 @@ class Connection:
                     self.subscriptions.confirm(event.request_id, event.venue_symbols), now
                 )
             case SubscriptionRefused():
-                self._on_refused(event)
+                self._on_refused(event, now)
             case Rejected():
                 self._context.reject(event)
             case Heartbeat():
@@ -260,8 +263,10 @@ class Connection:
             _log.info("feed_up", exchange=self._context.exchange, feed=self.feed.name)
         self._look_settled()
 
-    def _on_refused(self, event: SubscriptionRefused) -> None:
-        refused = self.subscriptions.refuse(event.request_id, event.venue_symbols, event.message)
+    def _on_refused(self, event: SubscriptionRefused, now: float) -> None:
+        refused = self.subscriptions.refuse(
+            event.request_id, event.venue_symbols, event.message, now
+        )
         _log.warning(
             "subscription_refused",
             exchange=self._context.exchange,
@@ -367,6 +372,8 @@ class Connection:
                 )
                 self._ask.set()
                 self._look_settled()
+            if self.subscriptions.ask_again(now):
+                self._ask.set()
             if roll_at is not None and now >= roll_at:
                 roll_at = None
                 _log.info("connection_life_ends", feed=self.feed.name)
@@ -392,11 +399,14 @@ class Connection:
         socket.transport.abort()
 
 
-def _refused(refusal: InvalidStatus) -> Ending:
-    """Return the ending of a handshake that was answered with an HTTP status."""
+def _refused(refusal: InvalidStatus, bans_s: Mapping[int, int]) -> Ending:
+    """Return the ending of a handshake that was answered with an HTTP status.
+
+    A ban lasts as long as the answer says, else as long as the venue's documents do.
+    """
     status = refusal.response.status_code
     text = refusal.response.headers.get("Retry-After", "").strip()
-    wait_s = 0.0
+    wait_s = float(bans_s.get(status, 0))
     if status in STATUSES_OF_BANS and text.isascii() and text.isdigit():
         wait_s = min(float(text[:9]), RETRY_AFTER_S_MAX)
     return Ending(reason=f"handshake refused with status {status}", retry_after_s=wait_s)

@@ -36,6 +36,7 @@ LOOK_S: Final = 0.05  # between looks at jumps in ids; small against the reorder
 MARK_S: Final = 1.0  # the contract's once a second
 LATE_S_MAX: Final = 0.5  # a timer so late means that sockets wait unread: say nothing yet
 REFRESH_S: Final = 3_600.0  # instruments are listed and delisted on the scale of days
+UNKNOWN_FIRST_S: Final = 60.0  # sooner while one that is wanted is not listed: then 2, 4, 8 minutes
 SCANS_AT_ONCE: Final = 8  # instruments read back at the same time
 STALE_REPLACE_S: Final = 600.0  # between replacements of a session because symbols fell silent
 
@@ -78,6 +79,7 @@ class Fleet:
         self._listings = listings
         self._table: InstrumentTable | None = None
         self._unknown: list[str] = []
+        self._known: dict[str, Instrument] = {}
         self._tracks: dict[str, Track] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._lines: list[list[Session]] = [[] for _ in range(sockets)]
@@ -179,11 +181,17 @@ class Fleet:
             instrument = table.resolve(spelling)
             if instrument is None:
                 unknown.append(spelling)
-            elif self._owns(self.context.exchange, instrument.symbol):
+                instrument = self._known.get(spelling)
+            if instrument is None:
+                continue
+            # What was listed once stays subscribed: it may come back, and a list may be wrong.
+            self._known[spelling] = instrument
+            if self._owns(self.context.exchange, instrument.symbol):
                 wanted[instrument.symbol] = instrument
         if unknown and unknown != self._unknown:
             _log.warning("symbols_not_listed", exchange=self.context.exchange, symbols=unknown)
         self._unknown = unknown
+        self._known = {each: self._known[each] for each in self._wanted if each in self._known}
         return wanted
 
     def _tell(self, table: InstrumentTable, wanted: Mapping[str, Instrument]) -> None:
@@ -316,12 +324,22 @@ class Fleet:
                 )
         return fallen
 
+    def _welcome(self, spellings: set[str]) -> None:
+        """Subscribe anew what is listed again: the venue may have dropped it without a word."""
+        venue_symbols = {
+            self._known[each].venue.venue_symbol for each in spellings & self._known.keys()
+        }
+        for session in self._sessions:
+            if session.carries(venue_symbols):
+                session.welcome(venue_symbols)
+
     async def _refresh(self) -> None:
-        """Load the instruments again now and then; ask again for what was refused or unknown."""
+        """Load the instruments again now and then, sooner while some that are wanted lack."""
+        wait_s = UNKNOWN_FIRST_S
         while True:
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(wait_s if self._unknown else REFRESH_S)
             self._table = await self._load()
-            for session in self._sessions:
-                if session.memory.refused:
-                    session.ask_again()
+            before = set(self._unknown)
             self.apply(self._wanted)
+            self._welcome(before - set(self._unknown))
+            wait_s = min(wait_s * 2, REFRESH_S) if self._unknown else UNKNOWN_FIRST_S

@@ -5,8 +5,10 @@ connection up before the old one goes. One connection is `connectors.connection`
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 import structlog
 
@@ -57,23 +59,29 @@ class Session:
             return f"down: {self._reason}"
         if any(each.feed.is_paused for each in self._alive):
             return "paused: the bus does not take what was read"
-        if self.memory.refused:
-            return f"refused: {', '.join(sorted(self.memory.refused)[:5])}"
+        if missing := self.memory.missing:
+            return f"refused: {', '.join(missing[:5])}"
         return None
 
     def change(self, tracks: Sequence[Track]) -> None:
         """Be for these instruments from now on, without losing a trade of those that stay."""
         self.tracks = list(tracks)
         self._is_changed = True
+        self.memory.forget(track.instrument.venue.venue_symbol for track in tracks)
         self._asked_again.set()
         self.replace()
 
-    def ask_again(self) -> None:
-        """Ask once more for what the venue refused: its list of instruments is new."""
-        self.memory.forget()
+    def carries(self, venue_symbols: AbstractSet[str]) -> bool:
+        """Return whether one of these symbols is among its instruments."""
+        return any(each.instrument.venue.venue_symbol in venue_symbols for each in self.tracks)
+
+    def welcome(self, venue_symbols: Iterable[str]) -> None:
+        """Ask for symbols that are listed again as if nothing had been said of them before."""
+        for symbol in venue_symbols:
+            self.memory.confirm(symbol)
+        self._is_changed = True
         self._asked_again.set()
-        if not self._context.venue.limits.is_exclusive:  # there it would cost trades
-            self.replace()
+        self.replace()
 
     def replace(self) -> None:
         """Open a new connection now and close the current one once the new one is established."""
@@ -122,15 +130,25 @@ class Session:
 
     async def _may_connect(self) -> None:
         """Wait until there is something to ask for, room for it, and our turn."""
-        if all(each.instrument.venue.venue_symbol in self.memory.refused for each in self.tracks):
+        while (again_at := self._nothing_before()) is not None:
             self._asked_again.clear()
-            await self._asked_again.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(again_at):
+                    await self._asked_again.wait()
         await self._context.outbox.room()
         loop, connects = asyncio.get_running_loop(), self._context.connects
         await asyncio.sleep(connects.wait_s(loop.time()))
         # Another session may have been told to stay away while this one waited.
         while (closed_s := connects.closed_s(loop.time())) > 0:  # noqa: ASYNC110 - a time, no event
             await asyncio.sleep(closed_s)
+
+    def _nothing_before(self) -> float | None:
+        """Return until when there is nothing to ask for, None when there is something."""
+        names = {track.instrument.venue.venue_symbol for track in self.tracks}
+        again_at = self.memory.again_at
+        if not names <= self.memory.refused.keys() or again_at is None:
+            return None
+        return again_at if again_at > asyncio.get_running_loop().time() else None
 
     async def _after(self, ending: Ending) -> None:
         """Wait as long as the ending calls for."""

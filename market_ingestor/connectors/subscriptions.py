@@ -14,24 +14,85 @@ import msgspec
 CONFIRM_S: Final = 10.0  # venues answer within a second; after this the answer is lost
 ATTEMPTS_MAX: Final = 3  # unanswered requests for one symbol on one connection
 REQUEST_IDS: Final = 2**31 - 1
+AGAIN_FIRST_S: Final = 60.0  # after a refusal; then 2, 4, 8 minutes and so on
+AGAIN_MAX_S: Final = 1_800.0  # a listing is not a matter of seconds
+AGAIN_PAUSE_S: Final = 10.0  # between two such questions: one venue allows 480 requests an hour
 
 
 class Memory:
     """What one connection learned for the next one of the same symbols.
 
     Attributes:
-        refused: Symbols the venue refused by name or alone, with its words.
+        refused: Symbols the venue refused by name or alone, with its words; not to be asked for
+            before their time has come.
+        retried: Of these, what is being asked for again.
+        unanswered: Symbols given up after `ATTEMPTS_MAX` requests without an answer.
         suspects: Symbols of refused requests, to be asked for alone.
     """
 
     def __init__(self) -> None:
         self.refused: dict[str, str] = {}
+        self.retried: dict[str, str] = {}
+        self.unanswered: set[str] = set()
         self.suspects: set[str] = set()
+        self._again: dict[str, tuple[float, float]] = {}
+        self._free_at = 0.0
 
-    def forget(self) -> None:
-        """Ask for everything again: the instrument list was refreshed."""
-        self.refused.clear()
-        self.suspects.clear()
+    @property
+    def missing(self) -> list[str]:
+        """Return the symbols that the venue does not give us, whatever it says or does not."""
+        return sorted({*self.refused, *self.retried, *self.unanswered})
+
+    @property
+    def again_at(self) -> float | None:
+        """Return when the next refused symbol may be asked for, None when none is refused."""
+        at = min((self._again[symbol][1] for symbol in self.refused), default=None)
+        return None if at is None else max(at, self._free_at)
+
+    def refuse(self, symbol: str, message: str, now: float) -> None:
+        """Note a refusal; each one of a symbol doubles the time until it is asked for again."""
+        self.refused[symbol] = message
+        self.retried.pop(symbol, None)
+        self.unanswered.discard(symbol)
+        self.suspects.discard(symbol)
+        self._put_off(symbol, now)
+
+    def give_up(self, symbol: str, now: float) -> None:
+        """Note that a symbol gets no answer."""
+        self.unanswered.add(symbol)
+        self._put_off(symbol, now)
+
+    def confirm(self, symbol: str) -> None:
+        """Note that a symbol is served."""
+        self.suspects.discard(symbol)
+        self.unanswered.discard(symbol)
+        self.refused.pop(symbol, None)
+        self.retried.pop(symbol, None)
+        self._again.pop(symbol, None)
+
+    def forget(self, wanted: Iterable[str]) -> None:
+        """Forget every symbol but these."""
+        for symbol in {*self._again, *self.suspects} - set(wanted):
+            self.confirm(symbol)
+
+    def due(self, now: float) -> str | None:
+        """Return a symbol that is to be asked for again now, alone."""
+        if now < self._free_at:
+            return None
+        for symbol, (wait_s, at) in self._again.items():
+            if at <= now and (symbol in self.refused or symbol in self.unanswered):
+                self._free_at = now + AGAIN_PAUSE_S
+                self._again[symbol] = (wait_s, now + wait_s)
+                if symbol in self.refused:
+                    self.retried[symbol] = self.refused.pop(symbol)
+                self.suspects.add(symbol)
+                return symbol
+        return None
+
+    def _put_off(self, symbol: str, now: float) -> None:
+        wait_s, _ = self._again.get(symbol, (AGAIN_FIRST_S / 2, 0.0))
+        wait_s = min(wait_s * 2, AGAIN_MAX_S)
+        self._again[symbol] = (wait_s, now + wait_s)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,7 +114,6 @@ class Subscriptions:
 
     Attributes:
         confirmed: Symbols the venue confirmed, or sent trades of.
-        unanswered: Symbols given up after `ATTEMPTS_MAX` requests without an answer.
     """
 
     def __init__(
@@ -73,7 +133,6 @@ class Subscriptions:
         self._attempts: dict[str, int] = {}
         self._request_id = 0
         self.confirmed: set[str] = set()
-        self.unanswered: set[str] = set()
 
     @property
     def is_settled(self) -> bool:
@@ -112,16 +171,14 @@ class Subscriptions:
         news = [each for each in venue_symbols if each in self._wanted - self.confirmed]
         for symbol in news:
             self.confirmed.add(symbol)
-            self.unanswered.discard(symbol)
-            self._memory.suspects.discard(symbol)
-            self._memory.refused.pop(symbol, None)
+            self._memory.confirm(symbol)
         self._close_answered()
         return news
 
     def refuse(
-        self, request_id: int | None, venue_symbols: Sequence[str], message: str
+        self, request_id: int | None, venue_symbols: Sequence[str], message: str, now: float
     ) -> list[str]:
-        """Take a refusal; return the symbols that are refused for good.
+        """Take a refusal; return the symbols that are refused.
 
         Symbols of a request refused as a whole are queued again, each to be asked for alone.
         """
@@ -135,8 +192,7 @@ class Subscriptions:
                 return []
         for symbol in named:
             self.confirmed.discard(symbol)
-            self._memory.refused[symbol] = message
-            self._memory.suspects.discard(symbol)
+            self._memory.refuse(symbol, message, now)
         self._close_answered()
         return named
 
@@ -164,8 +220,17 @@ class Subscriptions:
                 self._memory.suspects.add(symbol)
                 self._queue.append(symbol)
             else:
-                self.unanswered.add(symbol)
+                self._memory.give_up(symbol, now)
         return late
+
+    def ask_again(self, now: float) -> bool:
+        """Queue what was refused or not answered some time ago; return whether there is any."""
+        symbol = self._memory.due(now)
+        if symbol is None or symbol not in self._wanted or symbol in self.confirmed:
+            return False
+        self._attempts.pop(symbol, None)
+        self._queue.append(symbol)
+        return True
 
     def _is_open(self, venue_symbol: str) -> bool:
         return venue_symbol not in self.confirmed and venue_symbol not in self._memory.refused

@@ -10,6 +10,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import ExchangeSettings
+from market_ingestor.connectors import fleet, subscriptions
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
 from tests.integration.connectors.harness import (
@@ -124,9 +125,11 @@ async def test_a_silent_connection_is_cut_and_replaced(nats_server: NatsHandle) 
     assert "silent for" in reasons[0]
 
 
-async def test_one_symbol_the_venue_dropped_does_not_take_the_others_along(
-    nats_server: NatsHandle,
+async def test_one_symbol_the_venue_dropped_goes_and_comes_back_alone(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(subscriptions, "AGAIN_FIRST_S", 1.0)
+    monkeypatch.setattr(subscriptions, "AGAIN_PAUSE_S", 0.1)
     async with (
         connected(nats_server) as bus,
         SimulatedVenue("bybit", ["BTC-USDT", "ETH-USDT", "SOL-USDT"], rate=50) as venue,
@@ -142,10 +145,42 @@ async def test_one_symbol_the_venue_dropped_does_not_take_the_others_along(
         await until(lambda: account.published > before + 50)
         assert venue.stats.connections == 2
         assert ingest.role.health().problems == ("sim-bybit: refused: ETHUSDT",)
+        venue.inject(Fault(fault="relist", symbol="ETHUSDT"))
+        await until(lambda: ingest.role.health().problems == ())
+        before = account.published
+        await until(lambda: account.published > before + 50)
+        assert venue.stats.connections == 2  # on the same connection
         await ingest.stop()
         raw = await read_raw(bus)
-    end = [mark for mark in raw.marks if mark.end][-1]
-    assert set(end.symbols) == {"BTCUSDT", "SOLUSDT"}
+    second = raw.batches[-1].feed
+    marks = [set(mark.symbols) for mark in raw.marks if mark.feed == second]
+    assert {"BTCUSDT", "SOLUSDT"} in marks
+    assert marks[-1] == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+    assert "ETHUSDT" in {batch.symbol for batch in raw.batches if batch.feed == second}
+
+
+async def test_a_symbol_listed_later_is_subscribed_by_itself(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "UNKNOWN_FIRST_S", 0.5)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT", "ETH-USDT"], rate=100) as venue,
+    ):
+        exchanges = configured(venue)
+        venue.inject(Fault(fault="delist", symbol="ETHUSDT"))
+        async with ingesting(bus, exchanges) as ingest:
+            await until(lambda: ingest.role.outbox.account("sim-binance").published > 20)
+            assert ingest.role.health().problems == ("sim-binance: not listed: ETHUSDT",)
+            venue.inject(Fault(fault="relist", symbol="ETHUSDT"))
+            await until(lambda: ingest.role.fleets[0].symbols == ["BTCUSDT", "ETHUSDT"])
+            await until(lambda: venue.stats.connections == 2 and venue.stats.connections_open == 1)
+            assert ingest.role.health().problems == ()
+            # It vanishes from the list, but for all we know its trades go on.
+            venue.inject(Fault(fault="delist", symbol="ETHUSDT"))
+            ingest.role.fleets[0]._unknown = ["ETHUSDT"]  # noqa: SLF001 - or wait for an hour
+            await asyncio.sleep(1)
+            assert ingest.role.fleets[0].symbols == ["BTCUSDT", "ETHUSDT"]
 
 
 async def test_an_exchange_without_instruments_does_not_hold_up_the_others(

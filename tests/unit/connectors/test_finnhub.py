@@ -77,9 +77,9 @@ def test_a_symbol_without_refusal_counts_as_confirmed_in_time() -> None:
 
 def test_refusals_without_a_name_are_about_what_was_asked_for_last() -> None:
     subs = asked(5)
-    assert [subs.refuse(None, (), "too many") for _ in range(2)] == [["S4"], ["S3"]]
+    assert [subs.refuse(None, (), "too many", 0.0) for _ in range(2)] == [["S4"], ["S3"]]
     assert sorted(subs.unrefused(2.0)) == ["S0", "S1", "S2"]
-    assert subs.refuse(None, (), "too many") == []  # nothing is open any more
+    assert subs.refuse(None, (), "too many", 0.0) == []  # nothing is open any more
 
 
 def test_a_venue_that_answers_is_waited_for() -> None:

@@ -1,6 +1,9 @@
 """Every subscription ends up confirmed, refused or given up; never merely quiet."""
 
 from market_ingestor.connectors.subscriptions import (
+    AGAIN_FIRST_S,
+    AGAIN_MAX_S,
+    AGAIN_PAUSE_S,
     ATTEMPTS_MAX,
     CONFIRM_S,
     Memory,
@@ -54,7 +57,7 @@ def test_a_refusal_by_name_concerns_that_symbol_alone() -> None:
     memory = Memory()
     subs = subscriptions("A", "B", memory=memory)
     ask(subs)
-    assert subs.refuse(None, ("B",), "no such thing") == ["B"]
+    assert subs.refuse(None, ("B",), "no such thing", 0.0) == ["B"]
     subs.confirm(None, ("A",))
     assert subs.is_settled
     assert memory.refused == {"B": "no such thing"}
@@ -64,11 +67,11 @@ def test_a_request_refused_as_a_whole_is_asked_again_one_by_one() -> None:
     memory = Memory()
     subs = subscriptions("A", "B", "C", memory=memory)
     ask(subs)
-    assert subs.refuse(None, (), "bad topic") == []
+    assert subs.refuse(None, (), "bad topic", 0.0) == []
     assert ask(subs) == ("A",)
     subs.confirm(None, ())
     assert ask(subs) == ("B",)
-    assert subs.refuse(None, (), "bad topic") == ["B"]
+    assert subs.refuse(None, (), "bad topic", 0.0) == ["B"]
     assert ask(subs) == ("C",)
     subs.confirm(None, ())
     assert ask(subs) == ()
@@ -80,29 +83,86 @@ def test_a_connection_cut_over_a_refusal_leaves_its_suspects_to_the_next() -> No
     memory = Memory()
     subs = subscriptions("A", "B", memory=memory)
     ask(subs)
-    subs.refuse(None, (), "malformed")
+    subs.refuse(None, (), "malformed", 0.0)
     again = subscriptions("A", "B", "C", memory=memory)
     assert [ask(again), ask(again), ask(again)] == [("A",), ("B",), ("C",)]
 
 
-def test_refused_symbols_are_not_asked_for_until_the_memory_forgets() -> None:
+def test_a_refused_symbol_is_asked_for_again_less_and_less_often() -> None:
     memory = Memory()
-    memory.refused["B"] = "unknown"
-    assert ask(subscriptions("A", "B", memory=memory)) == ("A",)
-    memory.forget()
-    assert ask(subscriptions("A", "B", memory=memory)) == ("A", "B")
+    subs = subscriptions("A", "B", memory=memory)
+    ask(subs)
+    subs.confirm(None, ("A",))
+    now, waits = 0.0, []
+    subs.refuse(None, ("B",), "unknown", now)
+    for _ in range(8):
+        began = now
+        while not subs.ask_again(now):
+            assert ask(subs, now) == ()
+            assert memory.missing == ["B"]
+            now += 1
+        waits.append(now - began)
+        assert ask(subs, now) == ("B",)
+        assert memory.missing == ["B"]  # still told while it is asked for
+        subs.refuse(None, (), "unknown", now)
+    assert waits == [AGAIN_FIRST_S * 2**n for n in range(5)] + [AGAIN_MAX_S] * 3
+
+
+def test_a_relisted_symbol_is_refused_no_more() -> None:
+    memory = Memory()
+    subs = subscriptions("A", memory=memory)
+    ask(subs)
+    subs.refuse(None, ("A",), "unknown", 0.0)
+    assert subs.ask_again(AGAIN_FIRST_S)
+    ask(subs, AGAIN_FIRST_S)
+    assert subs.confirm(None, ("A",)) == ["A"]
+    assert memory.missing == []
+    assert memory.again_at is None
+    subs.refuse(None, ("A",), "gone once more", 100.0)
+    assert memory.again_at == 100.0 + AGAIN_FIRST_S  # it begins anew
+
+
+def test_many_refused_symbols_are_asked_for_one_at_a_time() -> None:
+    memory = Memory()
+    subs = subscriptions("A", "B", memory=memory)
+    ask(subs)
+    subs.refuse(None, ("A",), "unknown", 0.0)
+    subs.refuse(None, ("B",), "unknown", 0.0)
+    assert subs.ask_again(AGAIN_FIRST_S)
+    assert not subs.ask_again(AGAIN_FIRST_S + AGAIN_PAUSE_S - 1)
+    assert subs.ask_again(AGAIN_FIRST_S + AGAIN_PAUSE_S)
+    assert [ask(subs), ask(subs)] == [("A",), ("B",)]  # each alone: one may spoil a batch
+
+
+def test_the_next_connection_asks_for_nothing_refused_before_its_time() -> None:
+    memory = Memory()
+    memory.refuse("B", "unknown", 0.0)
+    subs = subscriptions("A", "B", memory=memory)
+    assert [ask(subs), ask(subs)] == [("A",), ()]
+    assert not subs.ask_again(AGAIN_FIRST_S - 1)
+    assert subs.ask_again(AGAIN_FIRST_S)
+    assert ask(subs) == ("B",)
+
+
+def test_symbols_no_longer_wanted_are_forgotten() -> None:
+    memory = Memory()
+    memory.refuse("A", "unknown", 0.0)
+    memory.refuse("B", "unknown", 0.0)
+    memory.forget(["B"])
+    assert memory.missing == ["B"]
 
 
 def test_a_trade_confirms_what_its_answer_did_not_yet() -> None:
     subs = subscriptions("A", "B")
     ask(subs)
     assert subs.confirm(None, ("A",)) == ["A"]
-    assert subs.refuse(None, (), "bad topic") == []  # the whole request, but A evidently flows
+    assert subs.refuse(None, (), "bad topic", 0.0) == []  # the whole request, but A evidently flows
     assert ask(subs) == ("B",)
 
 
 def test_unanswered_subscriptions_are_asked_again_and_then_given_up() -> None:
-    subs = subscriptions("A", "B")
+    memory = Memory()
+    subs = subscriptions("A", "B", memory=memory)
     now = 0.0
     assert ask(subs, now) == ("A", "B")
     subs.confirm(None, ("A",))
@@ -112,13 +172,16 @@ def test_unanswered_subscriptions_are_asked_again_and_then_given_up() -> None:
         assert subs.expire(now) == ["B"]
         ask(subs, now)
     assert subs.is_settled
-    assert subs.unanswered == {"B"}
-    subs.confirm(None, ("B",))  # it trades after all
-    assert subs.unanswered == set()
+    assert memory.missing == ["B"]
+    assert not subs.ask_again(now)
+    assert subs.ask_again(now + AGAIN_FIRST_S)
+    assert ask(subs) == ("B",)
+    subs.confirm(None, ("B",))
+    assert memory.missing == []
 
 
 def test_foreign_symbols_in_answers_are_ignored() -> None:
     subs = subscriptions("A")
     ask(subs)
     assert subs.confirm(None, ("X",)) == []
-    assert subs.refuse(None, ("X",), "?") == ["A"]  # names nothing of ours: the request itself
+    assert subs.refuse(None, ("X",), "?", 0.0) == ["A"]  # names nothing of ours: the request itself
