@@ -61,6 +61,7 @@ _LIMITS: Final = Limits(
     rest_requests_per_s=10.0,  # 600 per 5 s, but 60 rows do not repay haste
     bans_s={403: 600, 418: 600, 429: 5},  # "access too frequent": 10 minutes; 429: 5 s window
     has_contiguous_ids=True,  # seen in spot captures, not promised
+    refills=False,  # 60 rows: about a second of a busy symbol
 )
 
 

@@ -54,6 +54,7 @@ _LIMITS: Final = Limits(
     bans_s={403: 60, 418: 60, 429: 60},  # free keys have 60 calls a minute; none is documented
     has_contiguous_ids=False,
     has_ids=False,
+    refills=False,  # free keys have no history, and without ids no hole is seen
     repeats_frames=True,  # frames sent two or three times were reported
     # A symbol counts as confirmed with its first trade, or so long after it was asked for: there
     # is no answer, quiet stocks are the rule, and a refusal takes well below a second.

@@ -26,6 +26,7 @@ from market_ingestor.model.trade import TextTrade
 _log = structlog.get_logger(__name__)
 
 EVENTS_MAX: Final = 10_000  # waiting while the bus is away; the oldest go, counted
+REFILLED_SHARE: Final = 0.5  # of the buffer, for venues that give back what a pause costs
 ROOM_POLL_S: Final = 0.05  # how soon a reader notices that the server accepts again
 
 Observer = Callable[[str, float], None]
@@ -43,7 +44,8 @@ class Outbox:
         publisher: Runs elsewhere; its window is the bound behind this one.
         batcher: The message budget.
         guard: Knows how full the stream is; runs elsewhere too.
-        buffer_trades: Trades that may wait here before readers pause.
+        buffer_trades: Trades that may wait here before readers pause; those of venues that give
+            back what a pause costs do at half of it.
         on_latency: Called with exchange and seconds from trade time to acknowledgement, once per
             live batch, for its first trade.
 
@@ -92,20 +94,24 @@ class Outbox:
         """Return how many trades wait here."""
         return self._batcher.trades + self._posted
 
-    @property
-    def has_room(self) -> bool:
-        """Return whether readers may read: the buffer has room and the server accepts."""
-        return self.trades < self.trades_max and not self.is_held
+    def has_room(self, *, is_refilled: bool) -> bool:
+        """Return whether readers may read: the buffer has room and the server accepts.
+
+        Args:
+            is_refilled: Whether their venue gives back what a pause costs.
+        """
+        bound = self.trades_max * REFILLED_SHARE if is_refilled else self.trades_max
+        return self.trades < bound and not self.is_held
 
     @property
     def is_held(self) -> bool:
         """Return whether nothing may be sent now: the server refuses, or soon would."""
         return self._publisher.is_held or self._guard.is_full
 
-    async def room(self) -> None:
+    async def room(self, *, is_refilled: bool) -> None:
         """Wait until `has_room`."""
         # Polled: the publisher's word changes with every answer, and this is no hot path.
-        while not self.has_room:  # noqa: ASYNC110 - as said
+        while not self.has_room(is_refilled=is_refilled):  # noqa: ASYNC110 - as said
             await asyncio.sleep(ROOM_POLL_S)
 
     def put(self, lane: Lane, trades: Sequence[TextTrade], received_us: int) -> None:

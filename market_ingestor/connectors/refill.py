@@ -203,7 +203,7 @@ class Refiller:
         """Fetch one page and publish what it has; return the request for the next."""
         response = await self._rest.get(request)
         received_us = now_us()
-        await self._context.outbox.room()
+        await self._context.outbox.room(is_refilled=True)
         page = self._context.venue.decode_history(gap, response)
         self._post(lane, walk.page(page), received_us)
         return None if page.next == request else page.next  # never the same page for ever

@@ -53,6 +53,7 @@ _LIMITS: Final = Limits(
     has_contiguous_ids=False,
     has_ids=False,
     volume_kind="updates",  # a line without an amount counts as one
+    refills=False,
     # A line is a trade and TCP brings it once: of equal lines each counts.
     repeats_frames=False,
     confirms_after_s=0.0,  # who is connected gets everything

@@ -121,6 +121,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         history_slack_s: For a venue whose history is asked for by time: how far a trade's time may
             lie from those of its neighbours by id. Only a walk over so much more on both sides
             tells that an id does not exist. None where it is asked for by id.
+        refills: Whether its history gives back what a pause of reading costs. Venues that do not
+            are the last to pause.
         trades_always: Whether a long silence of all symbols says that something is wrong; not
             where markets close for the night.
         lists_for_all: Whether everybody gets the list of instruments; else symbols are taken as
@@ -144,6 +146,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     confirms_after_s: float | None = None
     silence_max_s: float = 0.0
     history_slack_s: float | None = None
+    refills: bool = True
     trades_always: bool = True
     lists_for_all: bool = True
 

@@ -47,7 +47,7 @@ async def test_a_killed_bus_costs_nothing(nats_server: NatsHandle) -> None:
 async def test_a_bus_away_for_long_pauses_reading_and_then_lets_go_of_the_venue(
     nats_server: NatsHandle,
 ) -> None:
-    settings = SETTINGS.model_copy(update={"buffer_trades": 50, "pause_max_s": 1.0})
+    settings = SETTINGS.model_copy(update={"buffer_trades": 100, "pause_max_s": 1.0})
     async with (
         connected(nats_server) as bus,
         SimulatedVenue("okx", ["BTC-USDT"], rate=300) as venue,
@@ -71,6 +71,32 @@ async def test_a_bus_away_for_long_pauses_reading_and_then_lets_go_of_the_venue(
         await ingest.stop()
         assert ingest.account("sim-okx").in_flight == 0
         assert (await read_raw(bus, in_order=False)).holes(("sim-okx", "BTCUSDT")) == []
+
+
+async def test_a_venue_without_history_is_paused_last(nats_server: NatsHandle) -> None:
+    settings = SETTINGS.model_copy(update={"buffer_trades": 400, "pause_max_s": 0.5})
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=100) as with_history,
+        SimulatedVenue("bybit", ["BTC-USDT"], rate=100) as without,
+        ingesting(bus, configured(with_history, without), settings) as ingest,
+    ):
+        ingest.role.publisher._window.items_max = 1  # noqa: SLF001 - no test waits for 4,000
+        accounts = ingest.role.outbox.accounts
+        await until(lambda: all(each.published > 20 for each in accounts.values()))
+        await nats_server.pause()
+        await until(lambda: with_history.stats.connections_open == 0)
+        assert ingest.role.outbox.trades < 350  # half the buffer, and what came since
+        before = accounts["sim-bybit"].received
+        await until(lambda: accounts["sim-bybit"].received > before + 30)
+        assert without.stats.connections_open == 1
+        await until(lambda: without.stats.connections_open == 0)  # it is bounded nonetheless
+        assert ingest.role.outbox.trades >= 400
+        await nats_server.resume()
+        await until(lambda: without.stats.connections == with_history.stats.connections == 2)
+        await ingest.stop()
+        for name in accounts:
+            assert ingest.account(name).in_flight == 0
 
 
 async def test_a_stream_nearly_full_holds_reading_and_loses_nothing(
