@@ -66,6 +66,7 @@ class Connection:
     Attributes:
         established: Set when every subscription has been answered or given up.
         wants_successor: Set when the next connection should be opened now, while this one lives.
+        is_planned: Whether that is because its known life ends.
     """
 
     def __init__(self, context: ExchangeContext, tracks: Iterable[Track], memory: Memory) -> None:
@@ -90,6 +91,7 @@ class Connection:
         self._repeats = Repeats() if self._limits.repeats_frames else None
         self.established = asyncio.Event()
         self.wants_successor = asyncio.Event()
+        self.is_planned = False
         self.is_up = False
         self._ask = asyncio.Event()
         self._close = asyncio.Event()
@@ -172,6 +174,7 @@ class Connection:
         """Take frames until the connection ends; never yields while frames are queued."""
         loop = asyncio.get_running_loop()
         recv, decode, outbox = socket.recv, self._venue.decode, self._outbox
+        is_refilled = self._limits.refills
         try:
             while True:
                 frame = await recv(decode=False)
@@ -184,7 +187,7 @@ class Connection:
                         self._on_trades(event, received_us, now)
                     else:
                         self._on_event(event, received_us, now)
-                if not outbox.has_room and not await self._pause(socket):
+                if not outbox.has_room(is_refilled=is_refilled) and not await self._pause(socket):
                     return "paused for too long: the bus does not take what was read"
         except CLOSED as closed:
             if is_too_big(closed):
@@ -297,7 +300,7 @@ class Connection:
         self.feed.is_paused = True
         try:
             async with asyncio.timeout(self._context.settings.pause_max_s):
-                await self._outbox.room()
+                await self._outbox.room(is_refilled=self._limits.refills)
         except TimeoutError:
             return False
         finally:
@@ -353,7 +356,8 @@ class Connection:
         roll_at = self._rollover_at()
         silence_max_s = max(self._context.settings.read_timeout_s, self._limits.silence_max_s)
         while True:
-            await asyncio.sleep(WATCH_S)
+            now = loop.time()
+            await asyncio.sleep(WATCH_S if roll_at is None else min(WATCH_S, max(roll_at - now, 0)))
             now = loop.time()
             if socket.heard:
                 socket.heard = False
@@ -377,6 +381,7 @@ class Connection:
             if roll_at is not None and now >= roll_at:
                 roll_at = None
                 _log.info("connection_life_ends", feed=self.feed.name)
+                self.is_planned = True
                 self.wants_successor.set()
 
     def _rollover_at(self) -> float | None:

@@ -114,7 +114,8 @@ class Session:
                         await asyncio.wait({task})
                     else:
                         previous = connection
-                    is_hasty = loop.time() - began < PROVED_S and not self._is_changed
+                    is_wanted = self._is_changed or connection.is_planned
+                    is_hasty = loop.time() - began < PROVED_S and not is_wanted
                     if is_hasty:  # a venue that calls every connection its last
                         await asyncio.sleep(self._backoff.next_s())
                     continue
@@ -135,7 +136,7 @@ class Session:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(again_at):
                     await self._asked_again.wait()
-        await self._context.outbox.room()
+        await self._context.outbox.room(is_refilled=self._context.venue.limits.refills)
         loop, connects = asyncio.get_running_loop(), self._context.connects
         await asyncio.sleep(connects.wait_s(loop.time()))
         # Another session may have been told to stay away while this one waited.

@@ -16,6 +16,7 @@ from market_ingestor.config import ExchangeSettings, IngestSettings
 from market_ingestor.connectors.account import Account
 from market_ingestor.connectors.history import KnownIds
 from market_ingestor.connectors.ingest import IngestRole
+from market_ingestor.embedded import EmbeddedNats
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.trade import Mark, TradeBatch
 from market_ingestor.simulator import SimulatedVenue
@@ -38,7 +39,9 @@ async def until(is_so: Callable[[], bool], wait_s: float = WAIT_S) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected(server: NatsHandle, raw: streams.StreamLimits = LIMITS) -> AsyncIterator[Bus]:
+async def connected(
+    server: NatsHandle | EmbeddedNats, raw: streams.StreamLimits = LIMITS
+) -> AsyncIterator[Bus]:
     """Connect and create the streams."""
     bus = await Bus.connect([server.url], name="test")
     configs = streams.market_streams(raw=raw, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1)

@@ -299,6 +299,9 @@ async def torment(venue: SimulatedVenue, ingest: Ingest, dice: random.Random) ->
     return f"faults={venue.stats.faults} connects={venue.stats.connections}"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("slammed")  # what waits for its minute does so meanwhile
+@pytest.mark.xdist_group("minute")
 @pytest.mark.timeout(300)  # a venue's REST rate decides how long its losses take to fetch
 async def test_every_trade_arrives_once_or_is_said_to_be_lost(
     nats_server: NatsHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

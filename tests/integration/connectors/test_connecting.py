@@ -1,18 +1,22 @@
 """Connecting again: never a storm, never without cause, and before a planned end."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import ExchangeSettings
-from market_ingestor.connectors import fleet, subscriptions
+from market_ingestor.connectors import fleet, registry, subscriptions
+from market_ingestor.connectors.binance import Binance
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
+from tests.integration.connectors.conftest import Slammed
 from tests.integration.connectors.harness import (
     SETTINGS,
     Ingest,
@@ -37,38 +41,44 @@ async def streaming(bus: Bus, venue: SimulatedVenue, **settings: float) -> Async
         yield ingest
 
 
-@asynccontextmanager
-async def slamming() -> AsyncIterator[tuple[Server, list[float]]]:
-    """Give a server that accepts every connection and closes it at once."""
-    times: list[float] = []
-
-    async def slam(socket: ServerConnection) -> None:
-        times.append(time.monotonic())
-        await socket.close()
-
-    async with serve(slam, "127.0.0.1", 0) as server:
-        yield server, times
-
-
-async def test_a_server_that_accepts_and_closes_is_not_stormed(nats_server: NatsHandle) -> None:
+async def test_a_connection_is_replaced_before_the_venue_ends_it(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life_s = 4.0
+    limits = msgspec.structs.replace(Binance().limits, connection_life_s=life_s)
+    short = Binance(limits=limits)
+    monkeypatch.setattr(registry, "VENUES", {**registry.VENUES, "binance": short})
     async with (
         connected(nats_server) as bus,
-        SimulatedVenue("okx", ["BTC-USDT"]) as venue,
-        slamming() as (server, times),
+        SimulatedVenue("binance", ["BTC-USDT", "ETH-USDT"], rate=200) as venue,
     ):
-        port = server.sockets[0].getsockname()[1]
-        exchanges = {
-            "sim-okx": ExchangeSettings(
-                symbols=("BTCUSDT",), ws_url=f"ws://127.0.0.1:{port}", rest_url=venue.rest_url
-            )
-        }
-        settings = SETTINGS.model_copy(update={"backoff_max_s": 60})
-        async with ingesting(bus, exchanges, settings) as ingest:
-            await until(lambda: len(times) >= 3)
-            await asyncio.sleep(2)
-            assert 3 <= len(times) <= 5  # 0.5-1, 1-2, 2-4 seconds apart
-            assert any("down" in each for each in ingest.role.health().problems)
-            assert ingest.role.health().is_ready
+        venue.front.limits = msgspec.structs.replace(venue.front.limits, life_max_s=life_s)
+        async with streaming(bus, venue) as ingest:
+            await until(lambda: venue.stats.connections == 3 and venue.stats.connections_open == 1)
+            account = ingest.role.outbox.account("sim-binance")
+            before = account.published
+            await until(lambda: account.published > before + 50)
+            await ingest.stop()
+            assert ingest.states == {}  # nothing was ever missing
+            raw = await read_raw(bus)
+            reasons = [event.detail for event in await events(bus) if event.type == "feed_down"]
+    for key in raw.keys:
+        assert raw.holes(key) == []
+    assert [each.partition(": ")[2] for each in reasons[:2]] == [
+        "replaced by the next connection"
+    ] * 2  # and not cut by the venue
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.xdist_group("minute")
+async def test_a_server_that_accepts_and_closes_is_not_stormed(slammed: Slammed) -> None:
+    await until(slammed.is_over, 90)
+    for exchange in slammed.times:
+        times = slammed.first_minute(exchange)
+        assert 4 <= len(times) < 10, (exchange, times)  # half of 1, 2, 4 .. seconds apart, or all
+        waits = [later - sooner for sooner, later in itertools.pairwise(times)]
+        assert all(wait >= 2**n / 2 for n, wait in enumerate(waits)), (exchange, waits)
 
 
 async def test_a_refused_handshake_is_tried_again_when_the_venue_said(
