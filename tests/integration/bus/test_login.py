@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import nkeys  # type: ignore[import-untyped] # the library has none
+import nkeys
 import pytest
 
 from market_ingestor.bus import streams
