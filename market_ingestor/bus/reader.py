@@ -303,10 +303,11 @@ class OrderedReader(PullReader):
         The server would place a consumer beyond the end of another stream without a word, and
         nothing would be heard until its sequences have caught up.
         """
+        read = self._accepted_sequence  # what arrives meanwhile may be newer than the answer
         state = await self._bus.stream_state(self._stream)
         known = self._created
         self._created = state.created
-        has_lost = self._made > 0 and self._accepted_sequence > state.last_sequence
+        has_lost = self._made > 0 and read > state.last_sequence
         if known in {None, state.created} and not has_lost:
             return
         if self._is_strict:

@@ -7,7 +7,8 @@ needs nothing of an earlier life.
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -19,7 +20,7 @@ from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
-from market_ingestor.errors import DecodeError
+from market_ingestor.errors import DecodeError, StreamRecreatedError
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name, simulated_name
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
@@ -46,7 +47,6 @@ _log = structlog.get_logger(__name__)
 RING_AGE: Final = timedelta(hours=2)  # how far back the ring reaches after a start
 WARM_UP_S: Final = 10.0  # to read it; then clients are let in and the rest is read beside them
 POLL_S: Final = 1.0
-CHECK_STREAM_S: Final = 10.0  # between two looks whether the stream is still the same
 RETRY_S: Final = 0.5
 STUCK_S: Final = 60.0  # a socket that took not one byte for so long is given up
 IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
@@ -86,28 +86,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     limit_loopback: bool = False
     access: AccessPolicy = AccessPolicy()
     stop_timeout_s: float = 3.0
-
-
-class _Identity:
-    """Looks now and then whether a stream is still the one a reader began with."""
-
-    def __init__(self, state: StreamState) -> None:
-        self._state = state
-        self._due_at = time.monotonic() + CHECK_STREAM_S
-
-    def is_due(self) -> bool:
-        """Return whether it is time to look."""
-        if time.monotonic() < self._due_at:
-            return False
-        self._due_at = time.monotonic() + CHECK_STREAM_S
-        return True
-
-    def is_lost(self, now: StreamState, reader: OrderedReader) -> bool:
-        """Return whether the stream was made anew or lost what was read."""
-        lost = now.created != self._state.created or now.last_sequence < reader.next_sequence - 1
-        if lost:
-            _log.warning("stream_made_anew", stream=now.name)
-        return lost
 
 
 class Gateway:
@@ -256,6 +234,7 @@ class Gateway:
         await sockets.stop(self._options.stop_timeout_s)
         for client in self._pump.clients:  # what is left speaks TCP
             client.sink.close(GOING_AWAY, "")
+        self._report(0, clients=0)
 
     # -- closed candles
 
@@ -265,22 +244,34 @@ class Gateway:
             first = await self._ring_start(state)
             self._hub.begin(positions.epoch_of(state.created), first)
             _log.info("ring_begun", first_sequence=first, last_sequence=state.last_sequence)
-            async with OrderedReader(
-                self._bus, subjects.KLINE_STREAM, start_sequence=first
-            ) as reader:
-                await self._read_candles(reader, state)
+            async with self._reader(state, first) as reader:
+                await self._read_candles(reader, state.last_sequence)
 
-    async def _read_candles(self, reader: OrderedReader, state: StreamState) -> None:
-        """Read until the stream is another one."""
-        identity = _Identity(state)
+    @asynccontextmanager
+    async def _reader(
+        self, state: StreamState, start_sequence: int, filter_subject: str | None = None
+    ) -> AsyncIterator[OrderedReader]:
+        """Read a stream in its present life; the block is left when that is over."""
+        reader = OrderedReader(
+            self._bus,
+            state.name,
+            start_sequence=start_sequence,
+            filter_subject=filter_subject,
+            created=state.created,
+        )
+        try:
+            async with reader:
+                yield reader
+        except StreamRecreatedError:
+            _log.warning("stream_made_anew", stream=state.name)
+
+    async def _read_candles(self, reader: OrderedReader, warm_sequence: int) -> None:
         while True:
-            if self._hub.ring.last_sequence >= state.last_sequence:
+            if self._hub.ring.last_sequence >= warm_sequence:
                 self._warm.set()
             for arrived in await reader.next(POLL_S):
                 self._on_candle(arrived)
             self._pump.wake()
-            if identity.is_due() and identity.is_lost(await self._state(state.name), reader):
-                return
 
     async def _ring_start(self, state: StreamState) -> int:
         """Return the sequence from which the ring would be full, at most `RING_AGE` ago."""
@@ -341,13 +332,8 @@ class Gateway:
     async def _follow_events(self) -> None:
         while True:
             state = await self._state(subjects.EVENT_STREAM)
-            identity = _Identity(state)
-            async with OrderedReader(
-                self._bus, subjects.EVENT_STREAM, start_sequence=state.last_sequence + 1
-            ) as reader:
-                while not (
-                    identity.is_due() and identity.is_lost(await self._state(state.name), reader)
-                ):
+            async with self._reader(state, state.last_sequence + 1) as reader:
+                while True:
                     for arrived in await reader.next(POLL_S):
                         self._on_event(arrived)
 
@@ -370,30 +356,19 @@ class Gateway:
                 await self._trades_changed.wait()
                 continue
             state = await self._state(subjects.RAW_STREAM)
-            start = state.last_sequence + 1 if start is None else start
-            async with OrderedReader(
-                self._bus, subjects.RAW_STREAM, start_sequence=start, filter_subject=wanted
-            ) as reader:
-                start = await self._read_trades(reader, wanted, _Identity(state))
+            begin, start = state.last_sequence + 1 if start is None else start, None
+            async with self._reader(state, begin, wanted) as reader:
+                start = await self._read_trades(reader, wanted)
 
     def _wanted_trades(self) -> str | None:
         """Return the narrowest subject that covers every trade topic subscribed."""
         patterns = self._hub.trade_patterns()
         return "market.raw." + ".".join(common_pattern(patterns)) if patterns else None
 
-    async def _read_trades(
-        self, reader: OrderedReader, wanted: str, identity: "_Identity"
-    ) -> int | None:
-        """Read until other trades are wanted; returns where to begin with them.
-
-        None: from the stream's end, because the stream is another one.
-        """
+    async def _read_trades(self, reader: OrderedReader, wanted: str) -> int:
+        """Read until other trades are wanted; returns where to begin with them."""
         while self._wanted_trades() == wanted:
             self._take_trades(await reader.next(POLL_S / 4))
-            if identity.is_due():
-                now = await self._state(subjects.RAW_STREAM)
-                if identity.is_lost(now, reader):
-                    return None
         start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
         while reader.next_sequence < start:
             rest = await reader.next(SWITCH_S)
@@ -434,7 +409,7 @@ class Gateway:
             for client in self._pump.clients:
                 queued += client.outbox.queue_bytes + client.sink.buffered
                 self._look_after(client, now)
-            self._report(queued)
+            self._report(queued, clients=self._door.clients)
 
     def _look_after(self, client: Client, now: float) -> None:
         """Give up a client that takes nothing, or wants nothing."""
@@ -446,10 +421,10 @@ class Gateway:
         if not client.outbox.topics and now - client.heard_at > IDLE_S:
             client.sink.close(POLICY, "idle")
 
-    def _report(self, queued: int) -> None:
+    def _report(self, queued: int, clients: int) -> None:
         """Bring the metrics up to date."""
         seen, now = self._reported, self._hub.counters
-        metrics.push_clients.set(self._door.clients)
+        metrics.push_clients.set(clients)
         metrics.push_queue_bytes.set(queued)
         metrics.push_messages_sent_total.inc(now.sent - seen.sent)
         metrics.push_messages_conflated_total.inc(now.conflated - seen.conflated)

@@ -9,6 +9,7 @@ import pytest
 import websockets.exceptions
 from websockets.asyncio.client import connect
 
+from market_ingestor import metrics
 from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import subjects
 from market_ingestor.model.kline import Kline
@@ -506,6 +507,60 @@ async def test_stop_tells_a_crowd_and_waits_for_no_handshake(nats_server: NatsHa
         half_open.close()
 
 
+async def test_boundary_larger_than_the_buffer_misses_nothing(nats_server: NatsHandle) -> None:
+    async with (
+        market(nats_server.url) as bus,
+        gateway(nats_server.url, send_buffer=16) as push,
+        client(push.port) as reader,
+    ):
+        await reader.ask(action="subscribe", topics=["closed.*.*.1m"])
+        await bus.many_closed(kline(0, symbol=f"S{n}") for n in range(1_500))
+        got = await reader.closed(1_500)  # fails on a notice of losses
+        assert {each["data"]["symbol"] for each in got} == {f"S{n}" for n in range(1_500)}
+
+
+def value_of(name: str) -> float | None:
+    """Return a metric without labels as Prometheus would read it."""
+    for line in metrics.exposition().decode().splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[1])
+    return None
+
+
+async def test_metrics_tell_of_clients_and_messages(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "POLL_S", 0.05)
+    prefix = "market_ingestor_push"
+    sent = value_of(f"{prefix}_messages_sent_total") or 0
+    async with (
+        market(nats_server.url) as bus,
+        gateway(nats_server.url) as push,
+        client(push.port) as one,
+        client(push.port) as two,
+    ):
+        _, writer = await asyncio.open_connection("127.0.0.1", push.tcp_port)
+        for each in (one, two):
+            await each.ask(action="subscribe", topics=[TOPIC])
+        await bus.closed(kline(0))
+        for each in (one, two):
+            await each.receive()
+        async with asyncio.timeout(5):
+            while True:
+                so_far = value_of(f"{prefix}_messages_sent_total") or 0
+                if value_of(f"{prefix}_clients") == 3 and so_far >= sent + 4:
+                    break
+                await asyncio.sleep(0.01)
+        assert value_of("ws_connections_total") == 3
+        assert value_of(f"{prefix}_queue_bytes") == 0
+        writer.close()
+    text = metrics.exposition().decode()
+    assert "# TYPE ws_connections_total untyped" in text
+    assert value_of("ws_connections_total") == value_of(f"{prefix}_clients") == 0
+    for kind in ("conflated", "dropped"):
+        assert f"# TYPE {prefix}_messages_{kind}_total counter" in text
+
+
 async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
     async with (
         market(nats_server.url) as bus,
@@ -522,10 +577,7 @@ async def test_survives_a_restart_of_nats(nats_server: NatsHandle) -> None:
         assert minutes(await reader.until(2, wait_s=15)) == [(1, 1), (0, 2)]
 
 
-async def test_stream_made_anew_is_noticed(
-    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway_module, "CHECK_STREAM_S", 0.1)
+async def test_stream_made_anew_is_noticed(nats_server: NatsHandle) -> None:
     async with (
         market(nats_server.url) as bus,
         gateway(nats_server.url) as push,
@@ -577,6 +629,13 @@ class TestAccess:
             assert answer["code"] == "unauthorized"
             with pytest.raises(websockets.exceptions.ConnectionClosed):
                 await reader.receive()
+
+    async def test_token_in_an_address_opens_nothing(self, nats_server: NatsHandle) -> None:
+        async with market(nats_server.url), gateway(nats_server.url, access=self.TOKENS) as push:
+            address = f"ws://127.0.0.1:{push.port}/ws?token=secret"
+            async with connect(address, proxy=None) as connection:
+                answer = await PushClient(connection).ask(action="list", id=1)
+                assert answer["code"] == "unauthorized"
 
     async def test_wrong_tokens_are_refused(self, nats_server: NatsHandle) -> None:
         async with market(nats_server.url), gateway(nats_server.url, access=self.TOKENS) as push:
