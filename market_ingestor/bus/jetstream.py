@@ -296,6 +296,22 @@ class Bus:
             if ignored:
                 _log.warning("stream_setting_ignored", stream=name, actual=ignored)
 
+    async def ensure_replicas(self, stream: str, replicas: int) -> None:
+        """Bring an existing stream, such as a bucket's, to a number of replicas.
+
+        Raises:
+            StreamSetupError: The server refused it.
+        """
+        config = (await self.api(f"STREAM.INFO.{stream}"))["config"]
+        if config["num_replicas"] == replicas:
+            return
+        try:
+            await self.api(f"STREAM.UPDATE.{stream}", {**config, "num_replicas": replicas})
+        except ApiError as problem:
+            if problem.code in UNREADY:
+                raise
+            raise StreamSetupError(f"stream {stream}: {problem}") from problem
+
     async def ensure_durable(self, stream: str, config: dict[str, Any]) -> None:
         """Create a durable consumer or bring it to its configuration; reads it back.
 
@@ -396,7 +412,12 @@ class Bus:
     # -- key-value buckets
 
     async def bucket(
-        self, name: str, *, max_age_s: float | None = None, max_bytes: int | None = None
+        self,
+        name: str,
+        *,
+        max_age_s: float | None = None,
+        max_bytes: int | None = None,
+        replicas: int = 1,
     ) -> "Bucket":
         """Return a KV bucket, creating it when missing, with limits if any."""
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
@@ -405,7 +426,7 @@ class Bus:
                 return Bucket(await js.key_value(name))
             except (BucketNotFoundError, NotFoundError):
                 made = await js.create_key_value(
-                    bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1
+                    bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1, replicas=replicas
                 )
                 return Bucket(made)
 

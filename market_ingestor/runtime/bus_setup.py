@@ -113,9 +113,12 @@ def check_server(bus: Bus) -> None:
 
 async def make_streams(bus: Bus, nats: NatsSettings) -> None:
     """Create or update streams and buckets."""
-    await bus.ensure_streams(stream_configs(nats), update=nats.manage_streams == "update")
+    may_update = nats.manage_streams == "update"
+    await bus.ensure_streams(stream_configs(nats), update=may_update)
     for name, limits in BUCKETS.items():
-        await bus.bucket(name, **limits)
+        await bus.bucket(name, replicas=nats.replicas, **limits)
+        if may_update:
+            await bus.ensure_replicas(subjects.bucket_stream(name), nats.replicas)
 
 
 async def _inspect(bus: Bus, nats: NatsSettings) -> None:

@@ -19,7 +19,8 @@ from market_ingestor.bus.login import Login
 from market_ingestor.embedded import NatsUser
 from market_ingestor.embedded.binaries import find_nats_server
 from market_ingestor.errors import BusError, ConfigError, StreamSetupError
-from tests.integration.deploy.production import GuardedNats, free_ports
+from tests.integration.deploy.production import GuardedNats
+from tests.support.ports import free_ports
 from tests.support.processes import program
 from tests.support.servers import NatsHandle, short_folder
 from tests.support.tools import needs

@@ -4,7 +4,6 @@ import json
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -17,21 +16,13 @@ from market_ingestor.bus.login import Login
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.embedded.binaries import find_nats_server
 from market_ingestor.simulator import SimulatedVenue
+from tests.support.ports import free_ports
 from tests.support.processes import Command, command, program
 from tests.support.tools import run
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ROLES = tuple(ROLE_RIGHTS)
 VENUE = "sim-binance"
-
-
-def free_ports(count: int) -> list[int]:
-    # All stay open until all are chosen.
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def marked(name: str) -> str:

@@ -18,9 +18,9 @@ from tests.integration.deploy.production import (
     ROLES,
     VENUE,
     Production,
-    free_ports,
     production,
 )
+from tests.support.ports import free_ports
 from tests.support.processes import program
 from tests.support.servers import PostgresHandle, short_folder
 from tests.support.tools import needs, run

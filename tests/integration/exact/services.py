@@ -16,7 +16,7 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import OrderedReader
 from tests.integration.exact.tape import Candle, Key, Message, Row, candles
-from tests.integration.roles.test_processes import free_ports
+from tests.support.ports import free_ports
 from tests.support.processes import Command, command
 
 START_WAIT_S: Final = 30.0

@@ -15,8 +15,8 @@ import pytest
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from tests.integration.push.harness import Market, kline, market
-from tests.integration.roles.test_processes import free_ports
 from tests.support.crowd import CrowdHandle, crowd, raise_file_limit
+from tests.support.ports import free_ports
 from tests.support.processes import Command, command
 from tests.support.servers import NatsHandle
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +19,7 @@ from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.simulator import SimulatedVenue
+from tests.support.ports import free_ports
 from tests.support.processes import Command, command
 from tests.support.servers import NatsHandle
 
@@ -27,15 +27,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(240)]
 
 VENUES = ("binance", "okx", "bybit", "coinbase", "kraken")
 ROLES = ("ingest", "klines", "save", "gateway", "api")
-
-
-def free_ports(count: int) -> list[int]:
-    # All stay open until all are chosen.
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 class Stack:
