@@ -41,6 +41,7 @@ def document() -> dict[str, Any]:
     found, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
+    found, components = _without_tuples(found), _without_tuples(components)
     references = list(zip(types, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in ALL_ENDPOINTS:
@@ -55,6 +56,19 @@ def document() -> dict[str, Any]:
         },
         "security": [{}, {"token": []}],
     }
+
+
+def _without_tuples(schema: Any) -> Any:
+    """Return a JSON schema with tuples as lists of their length, which more tools understand."""
+    if isinstance(schema, list | tuple):
+        return [_without_tuples(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _without_tuples(each) for name, each in schema.items()}
+    if "prefixItems" in made:
+        kinds = made.pop("prefixItems")
+        made["items"] = {"anyOf": [each for n, each in enumerate(kinds) if each not in kinds[:n]]}
+    return made
 
 
 def _types() -> list[Any]:

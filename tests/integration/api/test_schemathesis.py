@@ -16,9 +16,25 @@ from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = 6  # of each operation and phase: a few hundred requests, seconds
+# Wrong methods are the router's: one of them an operation is enough. Binance says 400 where others
+# say 404, and has each path twice for the same handler; so have prices.
+CONFIG = """
+[phases.coverage]
+unexpected-methods = ["TRACE"]
+
+[[operations]]
+include-path-regex = "^/(api/v3|fapi|dapi|prices/highest|prices/lowest)/"
+enabled = false
+
+[[operations]]
+include-path-regex = "^/binance/"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
+"""
+EXAMPLES = 4  # of each operation and phase: a few hundred requests, seconds
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # it is given twelve hundred questions to ask
 async def test_schemathesis_finds_nothing(
     nats_server: NatsHandle, table: Table, tmp_path: Path
 ) -> None:
@@ -43,14 +59,11 @@ async def test_schemathesis_finds_nothing(
         await eventually(is_served)
         program = shutil.which("schemathesis", path=sysconfig.get_path("scripts"))
         assert program is not None
-        # Wrong methods are the router's; one of them an operation is enough.
-        (tmp_path / "schemathesis.toml").write_text(
-            '[phases.coverage]\nunexpected-methods = ["TRACE"]\n'
-        )
+        (tmp_path / "schemathesis.toml").write_text(CONFIG)
         running = await asyncio.create_subprocess_exec(
             program, "run", f"{client.base_url}/openapi.json",
             "--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1",
-            "--phases", "coverage,fuzzing", "--no-color", "--workers", "1",
+            "--phases", "coverage,fuzzing", "--no-color", "--workers", "2",
             "--request-timeout", "10", "--generation-database", "none",
             cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
