@@ -75,12 +75,7 @@ class Connection:
         self._outbox = context.outbox
         self._limits = context.venue.limits
         self.feed = context.feed("ws")
-        self._routes = {
-            track.instrument.venue.venue_symbol: Route(
-                track, self.feed.lane(track.instrument.symbol)
-            )
-            for track in tracks
-        }
+        self._routes = self._made_routes(tracks)
         self.subscriptions = Subscriptions(
             self._routes,
             batch_max=self._limits.subscribe_batch,
@@ -93,12 +88,31 @@ class Connection:
         self.wants_successor = asyncio.Event()
         self.is_planned = False
         self.is_up = False
+        self._is_over = False
         self._ask = asyncio.Event()
         self._close = asyncio.Event()
         self._has_traded = False
         self._opened_at = 0.0
         self._confirmed_at: float | None = None
         self._reason = ""
+
+    def _made_routes(self, tracks: Iterable[Track]) -> dict[str, Route]:
+        return {
+            track.instrument.venue.venue_symbol: Route(
+                track, self.feed.lane(track.instrument.symbol)
+            )
+            for track in tracks
+        }
+
+    def extend(self, tracks: Iterable[Track]) -> None:
+        """Subscribe these instruments as well; `established` waits for them too."""
+        routes = self._made_routes(tracks)
+        self._routes |= routes
+        self.subscriptions.add(routes)
+        if not self._is_over:
+            self.established.clear()
+            self._look_settled()
+            self._ask.set()
 
     def close(self, reason: str) -> None:
         """End this connection in order; what arrives until then is still taken."""
@@ -139,6 +153,7 @@ class Connection:
 
     def _over(self) -> None:
         """Say on the bus that this feed has ended."""
+        self._is_over = True
         self.established.set()
         for route in self._routes.values():
             self._context.unproved.pop(route.lane, None)

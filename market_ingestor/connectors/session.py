@@ -53,6 +53,16 @@ class Session:
         return any(each.is_up for each in self._alive)
 
     @property
+    def is_settled(self) -> bool:
+        """Return whether one connection is left, and every symbol has had its answer there."""
+        if all(each.instrument.venue.venue_symbol in self.memory.refused for each in self.tracks):
+            return True
+        if self._is_changed:
+            return False
+        current = self._current
+        return current is not None and self._alive == {current} and current.established.is_set()
+
+    @property
     def problem(self) -> str | None:
         """Return what is wrong, one clause, None when all is well."""
         if not self.is_up:
@@ -70,6 +80,13 @@ class Session:
         self.memory.forget(track.instrument.venue.venue_symbol for track in tracks)
         self._asked_again.set()
         self.replace()
+
+    def add(self, tracks: Sequence[Track]) -> None:
+        """Be for these instruments too; the connection that is open subscribes them."""
+        self.tracks += tracks
+        if self._current is not None and not self._is_changed:
+            self._current.extend(tracks)
+        self._asked_again.set()
 
     def carries(self, venue_symbols: AbstractSet[str]) -> bool:
         """Return whether one of these symbols is among its instruments."""

@@ -134,6 +134,12 @@ class Subscriptions:
         self._request_id = 0
         self.confirmed: set[str] = set()
 
+    def add(self, venue_symbols: Iterable[str]) -> None:
+        """Ask for these as well."""
+        news = set(venue_symbols) - self._wanted
+        self._wanted |= news
+        self._queue.extend(sorted(news - self._memory.refused.keys()))
+
     @property
     def is_settled(self) -> bool:
         """Return whether every symbol was confirmed, refused or given up."""

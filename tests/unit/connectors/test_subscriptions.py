@@ -185,3 +185,15 @@ def test_foreign_symbols_in_answers_are_ignored() -> None:
     ask(subs)
     assert subs.confirm(None, ("X",)) == []
     assert subs.refuse(None, ("X",), "?", 0.0) == ["A"]  # names nothing of ours: the request itself
+
+
+def test_more_can_be_asked_for_later() -> None:
+    subs = subscriptions("A")
+    assert ask(subs) == ("A",)
+    subs.confirm(None, ["A"])
+    settled = [subs.is_settled]
+    subs.add(["B", "A"])
+    settled.append(subs.is_settled)
+    assert ask(subs) == ("B",)
+    assert subs.confirm(None, ["B"]) == ["B"]
+    assert [*settled, subs.is_settled] == [True, False, True]
