@@ -15,12 +15,20 @@ import nats
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NoKeysError, NotFoundError
+from nats.js.api import Header
+from nats.js.errors import (
+    APIError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    NoKeysError,
+    NoStreamResponseError,
+    NotFoundError,
+)
 from nats.js.kv import KeyValue
 
 from market_ingestor.bus import streams
 from market_ingestor.bus.login import GuardedClient, Login
-from market_ingestor.errors import BusError, StreamSetupError
+from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
 
@@ -28,13 +36,16 @@ API_TIMEOUT_S: Final = 5.0  # management calls answer in milliseconds; slow disk
 CONNECT_TIMEOUT_S: Final = 2.0
 TROUBLES_MAX: Final = 3  # different reasons that are told when no connection was made
 RECONNECT_WAIT_S: Final = 0.25  # between attempts; nats-py adds none of its own on one server
-PING_INTERVAL_S: Final = 10  # a half-open connection is noticed after two of these
+PING_INTERVAL_S: Final = 10  # a half-open connection is replaced after two of these
+PROBE_INTERVAL_S: Final = 2.0  # how soon a server that hangs shows in health
+PROBE_TIMEOUT_S: Final = 2.0
 STREAM_EXISTS: Final = 10058  # JetStream error codes (server's errors.json)
 NO_MESSAGE: Final = 10037
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
 # A cluster that elects, starts, or lacks nodes for the replicas: it may be ready later.
 UNREADY: Final = frozenset({10004, 10005, 10008, 10009, 10023})
+WRONG_LAST_SEQUENCE: Final = 10071
 
 # What any call here may raise when the bus cannot answer now; whoever catches it tries again.
 TROUBLE: Final = (nats.errors.Error, TimeoutError, OSError, BusError)
@@ -117,6 +128,8 @@ class Bus:
         self._asking: dict[asyncio.Timeout, str] = {}  # requests under way
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected_logged = False
+        self._answers = True
+        self._watching: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -160,6 +173,7 @@ class Bus:
             await bus.close()  # nats-py would leave its half-open socket behind
             reason = "; ".join(bus._troubles) or problem
             raise BusError(f"no NATS server reached within {timeout_s:g} s: {reason}") from problem
+        bus._watching = asyncio.create_task(bus._watch(), name=f"watch {name}")
         return bus
 
     async def _on_error(self, problem: Exception) -> None:
@@ -193,12 +207,36 @@ class Bus:
         """Return whether messages can be sent right now."""
         return self.client.is_connected
 
+    @property
+    def is_up(self) -> bool:
+        """Return whether JetStream answered when it was last asked, seconds ago at most.
+
+        A server that hangs keeps its connections; only this tells.
+        """
+        return self.client.is_connected and self._answers
+
+    async def _watch(self) -> None:
+        """Keep `is_up` true to life until cancelled."""
+        while True:
+            self._answers = await self._is_answering()
+            await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _is_answering(self) -> bool:
+        try:
+            await self.api("INFO", timeout_s=PROBE_TIMEOUT_S)
+        except TROUBLE:
+            return False
+        return True
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every reconnection, until the connection is closed."""
         self._reconnected.append(callback)
 
     async def close(self) -> None:
         """Send what is buffered, then close. Never raises."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             if self.client.is_connected:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -225,9 +263,36 @@ class Bus:
         subscription = await self.client.subscribe(subject, cb=deliver)
         return subscription.unsubscribe
 
+    async def ask_core(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes | None:
+        """Return the first answer to a question, None when nobody is there to answer.
+
+        Raises:
+            TimeoutError, nats.errors.Error: Those who are there did not answer.
+        """
+        try:
+            message = await self.client.request(subject, payload, timeout=timeout_s)
+        except nats.errors.NoRespondersError:
+            return None
+        return message.data
+
+    async def answer_core(
+        self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Answer each question with what ``handler`` returns; returns what ends it."""
+
+        async def deliver(message: Msg) -> None:
+            answer = await handler(message.data)
+            with contextlib.suppress(nats.errors.Error):
+                await message.respond(answer)
+
+        subscription = await self.client.subscribe(subject, cb=deliver)
+        return subscription.unsubscribe
+
     # -- management
 
-    async def api(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def api(
+        self, subject: str, body: dict[str, Any] | None = None, *, timeout_s: float = API_TIMEOUT_S
+    ) -> dict[str, Any]:
         """Make one JetStream API request and return its answer.
 
         Raises:
@@ -238,7 +303,7 @@ class Bus:
         async with self._unless_forbidden(subject):
             with _heeding_cancellation():
                 message = await self.client.request(
-                    f"$JS.API.{subject}", payload, timeout=API_TIMEOUT_S
+                    f"$JS.API.{subject}", payload, timeout=timeout_s
                 )
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         error = answer.get("error")
@@ -382,6 +447,38 @@ class Bus:
             sequence=message["seq"],
             payload=msgspec.json.decode(f'"{message.get("data", "")}"', type=bytes),
         )
+
+    async def subjects_of(self, stream: str, subject_filter: str) -> list[str]:
+        """Return the subjects of a stream that have a message and match a filter."""
+        answer = await self.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter})
+        return sorted(answer["state"].get("subjects") or ())
+
+    async def put_fenced(self, subject: str, payload: bytes, expected: int | None) -> bool:
+        """Store one message, durably when this returns; False when no stream takes the subject.
+
+        For what is rare; everything that flows goes through `bus.publisher`.
+
+        Args:
+            expected: The subject's last sequence as it was read, 0 for none; None: any.
+
+        Raises:
+            StaleSequenceError: The subject has a newer message.
+            TimeoutError, nats.errors.Error: The server did not take it now.
+        """
+        fence: dict[str, Any] = {}
+        if expected is not None:
+            fence[Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected)
+        js = self.client.jetstream(timeout=API_TIMEOUT_S)
+        with _heeding_cancellation():
+            try:
+                await js.publish(subject, payload, headers=fence or None)
+            except NoStreamResponseError:
+                return False
+            except APIError as problem:
+                if problem.err_code == WRONG_LAST_SEQUENCE:
+                    raise StaleSequenceError(subject, expected or 0) from problem
+                raise
+        return True
 
     async def sequence_since(
         self, stream: str, since: datetime, *, filter_subject: str | None = None

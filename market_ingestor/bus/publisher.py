@@ -16,7 +16,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from market_ingestor.bus.ack_window import AckWindow, Outcome, Outgoing, PubAck
-from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.jetstream import WRONG_LAST_SEQUENCE, Bus
 from market_ingestor.errors import BusError, StaleSequenceError
 
 _log = structlog.get_logger(__name__)
@@ -25,7 +25,6 @@ ITEMS_MAX: Final = 4_000  # in flight; beyond this a longer window gained nothin
 BYTES_MAX: Final = 32 * 1024 * 1024
 TICK_S: Final = 0.1  # how often deadlines are looked at
 REFUSED_WAIT_S: Final = 0.5  # before a message the server refused for now is sent again
-WRONG_LAST_SEQUENCE: Final = 10071
 TOO_LARGE: Final = frozenset({10054})  # refusals that a resend cannot cure
 LOG_INTERVAL_S: Final = 30.0
 

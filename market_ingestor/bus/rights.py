@@ -22,18 +22,25 @@ _INBOX: Final = "_INBOX.>"
 
 
 class RoleRights(NamedTuple):
-    """Subjects a role may publish to and subscribe to."""
+    """Subjects a role may publish to and subscribe to, and whether it may answer requests."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    may_reply: bool = False
 
 
 def _bucket(name: str) -> str:
     return subjects.bucket_subject(name, ">")
 
 
-# Of the command that makes streams and buckets; no role needs to.
+# Of the command that makes streams and buckets.
 SETUP_RIGHTS: Final = RoleRights(("$JS.API.>",), (_INBOX,))
+
+
+def _making(name: str) -> str:
+    """Return the subject of making a bucket anew that was deleted."""
+    return f"$JS.API.STREAM.CREATE.{subjects.bucket_stream(name)}"
+
 
 ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
     "ingest": RoleRights(
@@ -45,8 +52,11 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             _bucket(subjects.CONTROL_BUCKET),
             _bucket(subjects.MEMBERS_BUCKET),
             _bucket(subjects.INSTRUMENTS_BUCKET),
+            _making(subjects.CONTROL_BUCKET),
+            _making(subjects.MEMBERS_BUCKET),
         ),
-        (_INBOX,),
+        (_INBOX, _bucket(subjects.CONTROL_BUCKET), subjects.CONTROL_ALL),
+        may_reply=True,
     ),
     "klines": RoleRights(
         (
@@ -72,8 +82,17 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
         ),
         (_INBOX,),
     ),
-    "gateway": RoleRights(_READ, (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL)),
+    "gateway": RoleRights(
+        _READ,
+        (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL, _bucket(subjects.CONTROL_BUCKET)),
+    ),
     "api": RoleRights(
-        (*_READ, _bucket(subjects.CONTROL_BUCKET)), (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL)
+        (
+            *_READ,
+            _bucket(subjects.CONTROL_BUCKET),
+            _making(subjects.CONTROL_BUCKET),
+            subjects.CONTROL_ALL,
+        ),
+        (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL, _bucket(subjects.CONTROL_BUCKET)),
     ),
 }

@@ -31,6 +31,8 @@ LIVE_ALL: Final = "market.live.>"
 STATS_ALL: Final = "market.stats.>"
 EVENT_ALL: Final = "market.event.>"
 DEAD_ALL: Final = "market.dead.>"
+CONTROL_ALL: Final = "market.control.>"
+CONTROL_SYMBOL: Final = "market.control.symbol"  # asks ingest which symbol a person means
 
 
 class RawAddress(NamedTuple):

@@ -1,6 +1,6 @@
 """Everything that runs for one exchange: sessions, gaps, refills, instruments. SHELL.
 
-Owns which instruments are wanted and brings what runs into line with it (`apply`); shares its
+Owns which instruments are wanted and brings what runs into line with it (`want`); shares its
 knowledge of each instrument between the connections that carry it.
 """
 
@@ -13,7 +13,7 @@ import structlog
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.connectors.context import ExchangeContext
-from market_ingestor.connectors.gaps import GapFinder
+from market_ingestor.connectors.gaps import FoundGap, GapFinder
 from market_ingestor.connectors.history import (
     KnownIds,
     ask_known,
@@ -28,7 +28,8 @@ from market_ingestor.connectors.refill import Refiller
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.session import Session
 from market_ingestor.connectors.tails import TailCheck
-from market_ingestor.model.instrument import Instrument, InstrumentTable
+from market_ingestor.model.control import MemberFeed
+from market_ingestor.model.instrument import Instrument, InstrumentTable, stripped
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ REFRESH_S: Final = 3_600.0  # instruments are listed and delisted on the scale o
 UNKNOWN_FIRST_S: Final = 60.0  # sooner while one that is wanted is not listed: then 2, 4, 8 minutes
 SCANS_AT_ONCE: Final = 8  # instruments read back at the same time
 STALE_REPLACE_S: Final = 600.0  # between replacements of a session because symbols fell silent
+CHANGE_INTERVAL_S: Final = 0.5  # between changes of what is wanted: each may cost a connection
 
 Owner = Callable[[str, str], bool]
 
@@ -72,7 +74,13 @@ class Fleet:
         )
         self.refiller = Refiller(context, self._rest)
         self._tails = TailCheck(context, self._rest)
-        self._wanted = tuple(dict.fromkeys(symbols))
+        self._configured = tuple(symbols)
+        self._wanted = tuple(dict.fromkeys(self._configured))
+        self._dropped: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
+        self._news.set()
+        self._put_aside: dict[str, list[FoundGap]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._bus = bus
         self._owns = owns
         self._known_ids = known_ids
@@ -94,6 +102,18 @@ class Fleet:
     def is_up(self) -> bool:
         """Return whether, on one line at least, every session has confirmed symbols."""
         return any(line and all(session.is_up for session in line) for line in self._lines)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether there is nothing to carry: all symbols are another shard's, or none."""
+        return self._table is not None and not self._news.is_set() and not self._tracks
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether what runs is what is wanted, as far as the venue lets it."""
+        if self._table is None or self._news.is_set() or self._ending:
+            return False
+        return all(session.is_settled for session in self._sessions)
 
     @property
     def problems(self) -> list[str]:
@@ -122,6 +142,37 @@ class Fleet:
             "open_gaps": self.refiller.open_holes,
         }
 
+    def carried(self) -> MemberFeed:
+        """Return what is carried, and how well."""
+        connections = [each for session in self._sessions for each in session.feeds]
+        confirmed = set[str]().union(*(each.subscriptions.confirmed for each in connections))
+        up = {
+            symbol
+            for symbol, track in self._tracks.items()
+            if track.instrument.venue.venue_symbol in confirmed
+        }
+        return MemberFeed(
+            up=sorted(up),
+            pending=sorted(self._tracks.keys() - up),
+            stale=sorted(name for name, track in self._tracks.items() if track.is_stale),
+        )
+
+    def symbol_of(self, spelling: str) -> str | None:
+        """Return the symbol a person means, None when the venue has no such instrument.
+
+        Raises:
+            LookupError: The venue's list is not loaded yet.
+        """
+        if self._table is None:
+            raise LookupError(self.context.exchange)
+        found = self._table.resolve(spelling)
+        if found is not None:
+            return found.symbol
+        # What was delisted while it was wanted can still be dropped.
+        return next(
+            (name for name in map(stripped, self._wanted) if name == stripped(spelling)), None
+        )
+
     # -- running
 
     async def run(self) -> None:
@@ -138,18 +189,47 @@ class Fleet:
                 tasks.create_task(self._look())
                 tasks.create_task(self._mark())
                 tasks.create_task(self._refresh())
-                self.apply(self._wanted)
+                tasks.create_task(self._change())
+
+    async def load(self) -> InstrumentTable:
+        """Return the venue's list of instruments without running."""
+        async with self._rest:
+            return await self._load()
 
     async def _load(self) -> InstrumentTable:
         context = self.context
         return await load_instruments(context.exchange, context.venue, self._rest, self._wanted)
 
-    def apply(self, symbols: Iterable[str]) -> None:
-        """Bring what runs into line with these symbols, in any spelling.
+    def want(self, added: Iterable[str], dropped: frozenset[str]) -> None:
+        """Carry the configured symbols and the added ones without the dropped ones, soon.
 
-        Sessions whose instruments change get a new connection before the old one goes.
+        Args:
+            added: In any spelling.
+            dropped: In ours.
         """
-        self._wanted = tuple(dict.fromkeys(symbols))
+        wanted = tuple(dict.fromkeys((*self._configured, *added)))
+        if (wanted, dropped) != (self._wanted, self._dropped):
+            self._wanted, self._dropped = wanted, dropped
+            self._news.set()
+
+    async def _change(self) -> None:
+        """Bring what runs into line with what is wanted, whenever that changes."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._apply()
+            await asyncio.sleep(CHANGE_INTERVAL_S)
+
+    def apply(self, symbols: Iterable[str]) -> None:
+        """Bring what runs into line with these symbols, in any spelling, at once."""
+        self._wanted, self._dropped = tuple(dict.fromkeys(symbols)), frozenset()
+        self._apply()
+
+    def _apply(self) -> None:
+        """Bring what runs into line with what is wanted.
+
+        Sessions that lose instruments get a new connection before the old one goes.
+        """
         if self._table is None or self._tasks is None:
             return
         wanted = self._resolve(self._table)
@@ -157,7 +237,7 @@ class Fleet:
         for session in list(self._sessions):
             kept = [each for each in session.tracks if each.instrument.symbol in wanted]
             if not kept:
-                self._sessions.pop(session).cancel()
+                self._end(self._sessions.pop(session))
                 for line in self._lines:
                     if session in line:
                         line.remove(session)
@@ -165,7 +245,8 @@ class Fleet:
                 self._replaced_at.pop(session, None)
             elif len(kept) < len(session.tracks):
                 session.change(kept)
-        self._tracks = {name: each for name, each in self._tracks.items() if name in wanted}
+        for name in self._tracks.keys() - wanted.keys():
+            self._drop(self._tracks.pop(name))
         added = [each for name, each in wanted.items() if name not in self._tracks]
         tracks = [self._track(each) for each in added]
         for line in self._lines:
@@ -173,12 +254,26 @@ class Fleet:
         for instrument in added:
             self._tasks.create_task(self._restore(self._tracks[instrument.symbol]))
 
+    def _end(self, session: "asyncio.Task[None]") -> None:
+        session.cancel()
+        self._ending.add(session)
+        session.add_done_callback(self._ending.discard)
+
+    def _drop(self, track: Track) -> None:
+        """Leave an instrument; its holes wait for the day it is wanted again."""
+        holes = self.refiller.drop(track)
+        if holes:
+            self._put_aside[track.instrument.symbol] = holes
+        self.context.suspects.discard(track)
+
     def _resolve(self, table: InstrumentTable) -> dict[str, Instrument]:
         """Return the wanted instruments of this shard by symbol."""
         wanted: dict[str, Instrument] = {}
         unknown: list[str] = []
         for spelling in self._wanted:
             instrument = table.resolve(spelling)
+            if (stripped(spelling) if instrument is None else instrument.symbol) in self._dropped:
+                continue
             if instrument is None:
                 unknown.append(spelling)
                 instrument = self._known.get(spelling)
@@ -226,7 +321,7 @@ class Fleet:
                 tracks[room - len(session.tracks) :],
             )
             if taken:
-                session.change([*session.tracks, *taken])
+                session.add(taken)
         for begin in range(0, len(tracks), room):
             session = Session(self.context, tracks[begin : begin + room])
             line.append(session)
@@ -248,7 +343,8 @@ class Fleet:
         elif known is not None:
             time_us = known.time_us
             track.finder.restore([(known.id, known.id)], lambda _: time_us, now)
-        for gap in (await self._open_gaps).pop(track.instrument.symbol):
+        open_gaps = (await self._open_gaps).pop(symbol) + self._put_aside.pop(symbol, [])
+        for gap in open_gaps:
             track.finder.reopen(gap, now)
         if track.finder.needs_look:
             self.context.suspects.add(track)
@@ -340,6 +436,6 @@ class Fleet:
             await asyncio.sleep(wait_s if self._unknown else REFRESH_S)
             self._table = await self._load()
             before = set(self._unknown)
-            self.apply(self._wanted)
+            self._apply()
             self._welcome(before - set(self._unknown))
             wait_s = min(wait_s * 2, REFRESH_S) if self._unknown else UNKNOWN_FIRST_S

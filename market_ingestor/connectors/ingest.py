@@ -5,6 +5,7 @@ sockets first, then what was read, then its acknowledgements.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import prometheus_client
 import structlog
 
 from market_ingestor import metrics
+from market_ingestor.bus.control import ControlBoard, ControlFollower
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.bus.publisher import Publisher
@@ -24,12 +26,14 @@ from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.feed import FeedNames
 from market_ingestor.connectors.fleet import Fleet
 from market_ingestor.connectors.history import KnownIds
+from market_ingestor.connectors.membership import Membership, member_name
 from market_ingestor.connectors.outbox import Outbox
 from market_ingestor.connectors.refill_queue import HOLES_MAX
 from market_ingestor.connectors.registry import configured_venue, ws_base
+from market_ingestor.connectors.roster import Roster
 from market_ingestor.connectors.stream_guard import StreamGuard
+from market_ingestor.model.control import feed_health
 from market_ingestor.model.event import WHOLE_FEED
-from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.partition import slot
 from market_ingestor.runtime.role import Health
 
@@ -59,6 +63,7 @@ class IngestRole:
         shard: The hash slots of this process; None for all.
         grace_s: Most that `run` may take after `stop`.
         known_ids: Tells what was saved, for instruments of which the stream holds nothing.
+        board: Where the operator's wishes are; None takes one over ``bus``.
     """
 
     name = "ingest"
@@ -72,6 +77,7 @@ class IngestRole:
         shard: Slots | None = None,
         grace_s: float = GRACE_S,
         known_ids: KnownIds | None = None,
+        board: ControlBoard | None = None,
     ) -> None:
         self._bus = bus
         self._settings = settings
@@ -93,27 +99,42 @@ class IngestRole:
             on_latency=_observe_latency,
         )
         self._shard = shard
-        names = FeedNames(secrets.token_hex(TOKEN_BYTES))
-        self.fleets = [
-            fleet
-            for name, exchange in exchanges.items()
-            if exchange.enabled and is_simulated(name) == (settings.mode == "test")
-            if (fleet := self._fleet(name, exchange, names)) is not None
-        ]
+        token = secrets.token_hex(TOKEN_BYTES)
+        self._names = FeedNames(token)
         self._exporter = _Exporter(self)
+        board = board or ControlBoard(bus)
+        self._follower = ControlFollower(board)
+        self._roster = Roster(
+            {name: each for name, each in exchanges.items() if configured_venue(name, each)},
+            mode=settings.mode,
+            make_fleet=self._fleet,
+            follower=self._follower,
+            on_retired=self._exporter.retire,
+        )
+        self._membership = Membership(
+            bus,
+            board,
+            self._roster,
+            name=member_name(token),
+            shard=str(shard) if shard is not None else "1/1",
+            make_fleet=self._fleet,
+        )
 
-    def _fleet(self, name: str, exchange: ExchangeSettings, names: FeedNames) -> Fleet | None:
+    @property
+    def fleets(self) -> list[Fleet]:
+        """Return the fleets that run."""
+        return self._roster.fleets
+
+    def _fleet(self, name: str, exchange: ExchangeSettings) -> Fleet:
         venue = configured_venue(name, exchange)
-        if venue is None:
-            _log.error("exchange_unknown", exchange=name)
-            return None
+        assert venue is not None  # noqa: S101 - the others are not given to the roster
         context = ExchangeContext(
             name,
             venue,
             ws_url=ws_base(venue, exchange),
             settings=self._settings,
             outbox=self.outbox,
-            names=names,
+            names=self._names,
             hidden=() if exchange.token is None else (exchange.token.get_secret_value(),),
         )
         return Fleet(
@@ -144,18 +165,19 @@ class IngestRole:
                 tasks.create_task(self.outbox.run()),
                 tasks.create_task(self._listings.run()),
                 tasks.create_task(self._export()),
+                tasks.create_task(self._follower.run()),
+                tasks.create_task(self._membership.run()),
             ]
-            feeds = [tasks.create_task(fleet.run()) for fleet in self.fleets]
+            feeds = tasks.create_task(self._roster.run())
             self._is_started = True
             await self._stopping.wait()
             deadline = loop.time() + self._grace_s
-            for feed in feeds:
-                feed.cancel()
-            if feeds:
-                await asyncio.wait(feeds, timeout=self._grace_s * CLOSE_SHARE)
+            feeds.cancel()
+            await asyncio.wait({feeds}, timeout=self._grace_s * CLOSE_SHARE)
             is_drained = await self.outbox.drain(max(deadline - loop.time(), 0.0))
             for service in services:
                 service.cancel()
+        await self._membership.retire()
         self._exporter.export()
         in_flight = sum(each.in_flight for each in self.outbox.accounts.values())
         _log.info("ingest_stopped", drained=is_drained, trades_in_flight=in_flight)
@@ -167,18 +189,21 @@ class IngestRole:
     def health(self) -> Health:
         """Return how this role is; a feed that is down makes it degraded, never unready."""
         problems = [problem for fleet in self.fleets for problem in fleet.problems]
-        if not self._bus.is_connected:
-            problems.append("not connected to NATS")
+        if not self._bus.is_up:
+            problems.append("NATS does not answer")
         elif self.publisher.is_held:
             problems.append("JetStream refuses messages")
         if self._guard.is_full:
             problems.append("the raw stream is full")
-        if not self.fleets:
-            problems.append(f"no exchange is enabled for mode {self._settings.mode!r}")
+        if not self.fleets and self._is_started:
+            problems.append(f"no exchange is enabled for mode {self._roster.mode!r}")
+        if self._roster.problem is not None:
+            problems.append(f"control is not followed: {self._roster.problem}")
         return Health(
-            is_ready=self._is_started and self._bus.is_connected and not self._stopping.is_set(),
+            is_ready=self._is_started and self._bus.is_up and not self._stopping.is_set(),
             problems=tuple(problems),
             details={fleet.context.exchange: fleet.details() for fleet in self.fleets},
+            feeds={fleet.context.exchange: feed_health(fleet.carried()) for fleet in self.fleets},
         )
 
     async def _export(self) -> None:
@@ -201,6 +226,16 @@ class _Exporter:
         self._exported: Counter[tuple[object, ...]] = Counter()
         self._published = PublisherMetrics(role.publisher, role.name)
 
+    def retire(self, fleet: Fleet) -> None:
+        """Forget a fleet that has ended; another of the same exchange begins at nothing."""
+        self._export_exchange(fleet)
+        exchange = fleet.context.exchange
+        for key in [key for key in self._exported if key[-1] is fleet]:
+            del self._exported[key]
+        for gauge in (metrics.feed_up, metrics.feed_last_trade_timestamp_seconds):
+            with contextlib.suppress(KeyError):
+                gauge.remove(exchange)
+
     def export(self) -> None:
         """Bring every metric of this role up to date."""
         for fleet in self._role.fleets:
@@ -222,15 +257,18 @@ class _Exporter:
         metrics.feed_last_trade_timestamp_seconds.labels(exchange).set(
             fleet.context.last_trade_us / 1e6
         )
-        self._count(metrics.feed_reconnects_total, fleet.context.reconnects, exchange)
+        self._count(metrics.feed_reconnects_total, fleet.context.reconnects, exchange, of=fleet)
         refills = f"ingest_refills_{exchange}"
         metrics.queue_items.labels(refills).set(fleet.refiller.open_holes)
         metrics.queue_items_max.labels(refills).set(HOLES_MAX)
         for state in GAP_STATES:  # from zero on: the first one must be seen to happen
-            self._count(metrics.gaps_total, fleet.refiller.states[state], exchange, state)
+            count = fleet.refiller.states[state]
+            self._count(metrics.gaps_total, count, exchange, state, of=fleet)
 
-    def _count(self, counter: prometheus_client.Counter, total: int, *labels: str) -> None:
-        """Raise a counter to ``total``."""
-        key = (counter, *labels)
+    def _count(
+        self, counter: prometheus_client.Counter, total: int, *labels: str, of: Fleet | None = None
+    ) -> None:
+        """Raise a counter by what ``total`` has grown; ``of`` is whose total it is."""
+        key = (counter, *labels, of)
         counter.labels(*labels).inc(total - self._exported[key])
         self._exported[key] = total

@@ -12,7 +12,7 @@ from market_ingestor.connectors.backoff import Backoff
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.venue import Venue
 from market_ingestor.errors import VenueBannedError, VenueError
-from market_ingestor.model.instrument import InstrumentTable, VenueInstrument
+from market_ingestor.model.instrument import InstrumentTable, UnlistedInstruments, as_written
 
 _log = structlog.get_logger(__name__)
 
@@ -25,10 +25,7 @@ def as_configured(symbols: Iterable[str]) -> InstrumentTable:
     Two spellings that differ in more than letters and digits alone get different symbols, as from
     a list, but which of them gets the suffix is decided among the configured ones.
     """
-    return InstrumentTable(
-        VenueInstrument(venue_symbol=each, rest_symbol=each, base=each, quote="")
-        for each in dict.fromkeys(symbols)
-    )
+    return UnlistedInstruments(map(as_written, dict.fromkeys(symbols)))
 
 
 async def load_instruments(

@@ -41,6 +41,7 @@ class Track:
         absences: Holes in its ids that are none of ours.
         last_trade_us: Receive time of its newest live trade, 0 before the first.
         is_stale: Whether its silence was reported.
+        is_dropped: Whether nobody wants it any more: what is still looked for is left.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Track:
         "absences",
         "finder",
         "instrument",
+        "is_dropped",
         "is_stale",
         "last_trade_us",
     )
@@ -62,6 +64,7 @@ class Track:
         self.absences = Absences()
         self.last_trade_us = 0
         self.is_stale = False
+        self.is_dropped = False
         self._interval_us = 0.0
         self._silence_min_us = silence_min_s * US_PER_S
         self._trades = 0

@@ -49,6 +49,7 @@ class Refiller:
         self._wake = asyncio.Event()
         self._backoff = Backoff(max_s=ERROR_WAIT_S_MAX, rng=random.Random())
         self._paused_until = 0.0
+        self._walked: Sequence[Hole] = ()
         self.states: Counter[str] = Counter()
 
     @property
@@ -58,6 +59,8 @@ class Refiller:
 
     def found(self, track: Track, finding: FoundGap | IdReset) -> None:
         """Publish a finding, and refill it if it can be."""
+        if track.is_dropped:
+            return
         symbol = track.instrument.symbol
         if isinstance(finding, IdReset):
             self.states["unfillable"] += 1
@@ -68,7 +71,20 @@ class Refiller:
         self._context.gap_event("gap_found", symbol, finding, f"{finding.missing} ids jumped over")
         self._put(Hole(track=track, gap=finding))
 
+    def drop(self, track: Track) -> list[FoundGap]:
+        """Leave the holes of an instrument that is no longer wanted; return them."""
+        track.is_dropped = True
+        walked = [hole for hole in self._walked if hole.track is track]
+        return [hole.gap for hole in (*self._queue.take_all(track), *walked)]
+
+    @property
+    def _is_abandoned(self) -> bool:
+        """Return whether the instrument that is walked for was dropped."""
+        return any(hole.track.is_dropped for hole in self._walked)
+
     def _put(self, hole: Hole) -> None:
+        if hole.track.is_dropped:
+            return
         given_up = self._queue.put(hole)
         if given_up is not None:
             self._give_up(given_up, "too many holes wait")
@@ -81,7 +97,9 @@ class Refiller:
             await asyncio.sleep(max(self._paused_until - loop.time(), 0.0))
             holes = self._queue.take(loop.time())
             if holes:
+                self._walked = holes
                 await self._try(holes)
+                self._walked = ()
                 continue
             self._wake.clear()
             next_at = self._queue.next_at()
@@ -151,7 +169,8 @@ class Refiller:
                 self._context.outbox.mark(feed, now_us(), end=True)
             if track.absences.note(walk.absent, loop.time()) and not track.finder.is_stopped:
                 self._stop(track)
-        self._settle(holes, walk)
+        if not track.is_dropped:
+            self._settle(holes, walk)
         return True
 
     async def _pages(
@@ -168,6 +187,8 @@ class Refiller:
         while request is not None and walk.missing:
             request = await self._page(lane, walk, gap, request)
             pages += 1
+            if self._is_abandoned:
+                return False
             self._backoff.reset()
             for hole in holes:
                 hole.failures = 0
@@ -182,7 +203,7 @@ class Refiller:
     async def _walk_wide(self, lane: Lane, walk: GapWalk, gap: Gap, slack_s: float) -> GapWalk:
         """Look for what is missing at times where it does not belong; return that walk.
 
-        What is nowhere between two neighbours that are listed does not exist. Nothing
+        What is nowhere between two neighbours that are listed does not exist. No newer hole
         interrupts it: only a whole walk proves that.
         """
         slack_us = int(slack_s * US_PER_S)
@@ -193,8 +214,9 @@ class Refiller:
             walk.gap, from_time_us=wide.from_time_us, to_time_us=wide.to_time_us
         )
         again = GapWalk(span, walk.finder, self._context.account, is_by_time=True)
-        await self._pages(lane, again, wide, self._context.venue.history_request(wide), ())
-        self._post(lane, again.absences(), now_us())
+        request = self._context.venue.history_request(wide)
+        if await self._pages(lane, again, wide, request, ()):
+            self._post(lane, again.absences(), now_us())
         return again
 
     async def _page(

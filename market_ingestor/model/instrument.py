@@ -63,12 +63,16 @@ class InstrumentTable:
         self._by_symbol: dict[str, Instrument] = {}
         self._by_venue: dict[str, Instrument] = {}
         for venue in sorted(listed, key=lambda each: each.venue_symbol):
-            symbol = stripped(venue.base + venue.quote)
-            if not symbol or symbol in self._by_symbol:
-                symbol += _suffix(venue.venue_symbol)
-            instrument = Instrument(symbol=symbol, venue=venue)
-            self._by_symbol[symbol] = instrument
-            self._by_venue[venue.venue_symbol] = instrument
+            self._add(venue)
+
+    def _add(self, venue: VenueInstrument) -> Instrument:
+        symbol = stripped(venue.base + venue.quote)
+        if not symbol or symbol in self._by_symbol:
+            symbol += _suffix(venue.venue_symbol)
+        instrument = Instrument(symbol=symbol, venue=venue)
+        self._by_symbol[symbol] = instrument
+        self._by_venue[venue.venue_symbol] = instrument
+        return instrument
 
     def __len__(self) -> int:
         return len(self._by_symbol)
@@ -80,3 +84,19 @@ class InstrumentTable:
         """Return the instrument a person means by ``BTCUSDT``, ``btc-usdt`` or ``BTC/USDT``."""
         found = self._by_venue.get(spelling) or self._by_symbol.get(spelling)
         return found or self._by_symbol.get(stripped(spelling))
+
+
+class UnlistedInstruments(InstrumentTable):
+    """Of a venue that gives no list: every name may be one, and is taken as it is written."""
+
+    def resolve(self, spelling: str) -> Instrument | None:
+        """Return the instrument of this name; only a name without letters and digits has none."""
+        found = super().resolve(spelling)
+        if found is None and stripped(spelling):
+            found = self._add(as_written(spelling))
+        return found
+
+
+def as_written(name: str) -> VenueInstrument:
+    """Return an instrument of which nothing but the name is known."""
+    return VenueInstrument(venue_symbol=name, rest_symbol=name, base=name, quote="")

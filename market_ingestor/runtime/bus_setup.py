@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.control import MEMBER_AGE_S
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.listings import BYTES_MAX as LISTING_BYTES_MAX
 from market_ingestor.bus.login import Login
@@ -21,7 +22,6 @@ _log = structlog.get_logger(__name__)
 
 RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
 DUPLICATES_S: Final = 120.0
-MEMBER_AGE_S: Final = 15.0  # a process that has not reported for this long is gone
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 SETUP_RETRY_S: Final = 1.0
 SERVER_VERSION_MIN: Final = (2, 9)  # older ones lack consumers that are created by name

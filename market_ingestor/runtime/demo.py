@@ -84,7 +84,7 @@ async def demo(options: DemoOptions) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     rights = {
-        name: NatsRights(publish=each.publish, subscribe=each.subscribe)
+        name: NatsRights(publish=each.publish, subscribe=each.subscribe, may_reply=each.may_reply)
         for name, each in ROLE_RIGHTS.items()
     }
     _say(f"starting nats-server and PostgreSQL in {options.folder}")

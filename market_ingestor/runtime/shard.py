@@ -32,6 +32,9 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("--shard", f"{text!r} lies outside 1/N .. N/N")
         return shard
 
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
     def owns(self, slot: int) -> bool:
         """Return whether a hash slot belongs to this part."""
         return slot % self.count == self.index - 1

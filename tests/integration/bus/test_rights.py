@@ -6,10 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.control import ControlBoard
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.listings import ListingWriter, follow_listings
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.embedded import NatsUser
+from market_ingestor.model.control import ControlState, Member
 from market_ingestor.model.listing import ListingBook
 from tests.support.servers import NatsHandle
 from tests.unit.model.test_listing import listing
@@ -23,7 +25,13 @@ LIMITS = streams.StreamLimits(max_age_s=3_600, max_bytes=64 * 1024**2, duplicate
 def guarded_server(make_nats_server: Callable[..., NatsHandle]) -> NatsHandle:
     admin = NatsUser(name="admin", password="a")
     others = [
-        NatsUser(name=name, password=name, publish=each.publish, subscribe=each.subscribe)
+        NatsUser(
+            name=name,
+            password=name,
+            publish=each.publish,
+            subscribe=each.subscribe,
+            may_reply=each.may_reply,
+        )
         for name, each in ROLE_RIGHTS.items()
     ]
     return make_nats_server([admin, *others])
@@ -87,4 +95,38 @@ async def test_only_ingest_may_say_what_venues_list(guarded_server: NatsHandle) 
         for each in (task, following):
             each.cancel()
         await asyncio.gather(task, following, return_exceptions=True)
+        await bus.close()
+
+
+async def test_control_works_with_least_rights(guarded_server: NatsHandle) -> None:
+    buses = {
+        role: await Bus.connect([guarded_server.url_for(role)], name=role)
+        for role in ("ingest", "api", "gateway")
+    }
+
+    async def answer(payload: bytes) -> bytes:
+        return payload.upper()
+
+    await buses["ingest"].answer_core(subjects.CONTROL_SYMBOL, answer)
+    await buses["ingest"].client.flush()
+    api = buses["api"]
+    assert await api.ask_core(subjects.CONTROL_SYMBOL, b"btc", timeout_s=5) == b"BTC"
+
+    woken = {role: asyncio.Event() for role in buses}
+    boards = {role: ControlBoard(bus) for role, bus in buses.items()}
+    for role, board in boards.items():
+        await board.on_write(woken[role].set)
+        await buses[role].client.flush()
+    state = ControlState.initial().with_mode("test")
+    await boards["api"].write(state, await boards["api"].read())  # makes the bucket
+    for role, board in boards.items():
+        async with asyncio.timeout(5):
+            await woken[role].wait()
+        assert (await board.read()).state == state
+    member = Member(name="a", shard="1/1", mode="test", modes=["test"], epoch="", revision=0)
+    await boards["ingest"].report(member)
+    assert await boards["api"].members() == {"a": member}
+    with pytest.raises(TROUBLE):
+        await boards["gateway"].write(state.with_mode("live"), await boards["gateway"].read())
+    for bus in buses.values():
         await bus.close()

@@ -15,9 +15,10 @@ from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import ExchangeSettings, IngestSettings
 from market_ingestor.connectors.account import Account
 from market_ingestor.connectors.history import KnownIds
-from market_ingestor.connectors.ingest import IngestRole
+from market_ingestor.connectors.ingest import IngestRole, Slots
 from market_ingestor.embedded import EmbeddedNats
 from market_ingestor.model.event import MarketEvent
+from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.trade import Mark, TradeBatch
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.truth import TruthLog
@@ -102,12 +103,14 @@ async def ingesting(
     exchanges: dict[str, ExchangeSettings],
     settings: IngestSettings = SETTINGS,
     known_ids: KnownIds | None = None,
+    shard: Slots | None = None,
 ) -> AsyncIterator[Ingest]:
     """Run the role; stops it at the end if the test did not."""
-    role = IngestRole(bus, exchanges, settings, known_ids=known_ids)
+    role = IngestRole(bus, exchanges, settings, known_ids=known_ids, shard=shard)
     task = asyncio.create_task(role.run())
     ingest = Ingest(role, task)
     try:
+        await until(lambda: bool(role.fleets) or task.done())
         yield ingest
     except BaseException:
         print(ingest.states, {name: vars(a) for name, a in role.outbox.accounts.items()})  # noqa: T201 - shown for a failed test
@@ -230,7 +233,7 @@ def check_chains(batches: Iterable[TradeBatch[str]], *, has_prev_ids: bool | Non
                 assert batch.prev_id == (last.trades[-1].id if last and has_prev_ids else None)
             ids = [trade.id for trade in batch.trades]
             assert len(ids) == len(set(ids))
-        assert batch.simulated
+        assert batch.simulated == is_simulated(batch.exchange)
         before[batch.feed, batch.symbol] = batch
 
 
