@@ -15,6 +15,7 @@ import msgspec
 
 HEADER_CHARS_MAX: Final = 4096  # longer credentials are refused before they are decoded
 _LOOPBACK_NAMES: Final = frozenset({"localhost"})
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class AccessPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,12 +23,15 @@ class AccessPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tokens: Any one of them opens the door; empty means that reads are open.
+        control_tokens: Any one of them may change something, and read; empty takes ``tokens``.
+            With neither, callers of this machine may.
         origins: Values of ``Origin`` that browsers may come from; empty allows pages of the
             host they call, on any port.
         trusted_proxies: Addresses whose ``X-Forwarded-For`` is believed.
     """
 
     tokens: tuple[str, ...] = ()
+    control_tokens: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
 
@@ -83,6 +87,40 @@ def is_origin_allowed(origin: str | None, host: str | None, allowed: Collection[
         return urlsplit(origin).hostname == urlsplit(f"//{host}").hostname is not None
     except ValueError:
         return False
+
+
+def is_same_origin(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """Return whether a browser's page may change something here: it came from here itself.
+
+    Stricter than `is_origin_allowed`: another port is another page.
+    """
+    if origin is None or origin in allowed:
+        return True
+    try:
+        page = urlsplit(origin)
+        if page.scheme not in _PORTS or host is None:
+            return False
+        own = urlsplit(f"//{host}")
+        usual = _PORTS[page.scheme]
+        pair = (page.hostname, page.port or usual), (own.hostname, own.port or usual)
+    except ValueError:
+        return False
+    return page.hostname is not None and pair[0] == pair[1]
+
+
+def is_own_host(host: str | None, names: Collection[str]) -> bool:
+    """Return whether a ``Host`` header can mean us: an address, ``localhost`` or one of ``names``.
+
+    A page whose name was made to point at this machine (DNS rebinding) sends its own name.
+    """
+    try:
+        named = urlsplit(f"//{host or ''}").hostname
+        if named is None or named in _LOOPBACK_NAMES or named in names:
+            return named is not None
+        ipaddress.ip_address(named)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(address: str) -> bool:

@@ -16,9 +16,10 @@ from starlette.types import Scope
 
 from market_ingestor.access import AccessPolicy
 from market_ingestor.api import schema
+from market_ingestor.api.control_door import ControlDoor
 from market_ingestor.api.endpoints import Endpoint
 from market_ingestor.api.errors import UNAUTHORIZED, UNAVAILABLE, ApiProblemError
-from market_ingestor.api.guard import Guard
+from market_ingestor.api.guard import Guard, allow_time
 from market_ingestor.api.lanes import Lanes
 from market_ingestor.api.openapi import JSON
 from market_ingestor.api.table import ALL_ENDPOINTS
@@ -54,7 +55,7 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def failure_response(problem: ApiProblemError) -> Response:
     """Return an error in the shape of our own API."""
-    body = schema.failure(problem.code, str(problem))
+    body = schema.failure(problem.code, str(problem), problem.members)
     return Response(body, problem.status, failure_headers(problem), JSON)
 
 
@@ -111,21 +112,27 @@ class _Failures:
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-def _routes(handlers: Sequence[object]) -> list[Route]:
+def _routes(handlers: Sequence[object], door: ControlDoor) -> list[Route]:
     """Return one route per path, so that a wrong method is told every right one."""
     by_path: dict[str, dict[str, tuple[Endpoint, Handler]]] = {}
     for each in ALL_ENDPOINTS:
         (handler,) = [getattr(one, each.handler) for one in handlers if hasattr(one, each.handler)]
         by_path.setdefault(each.path, {})[each.method] = (each, handler)
     lanes = Lanes()
-    return [_route(path, methods, lanes) for path, methods in by_path.items()]
+    return [_route(path, methods, lanes, door) for path, methods in by_path.items()]
 
 
-def _route(path: str, methods: Mapping[str, tuple[Endpoint, Handler]], lanes: Lanes) -> Route:
+def _route(
+    path: str, methods: Mapping[str, tuple[Endpoint, Handler]], lanes: Lanes, door: ControlDoor
+) -> Route:
     async def endpoint(request: Request) -> Response:
         asked = "GET" if request.method == "HEAD" else request.method
         described, handler = methods[asked]
         request.scope["known_parameters"] = described.parameters
+        if described.method != "GET":
+            door.check(request.client.host if request.client else "", request.headers)
+        if described.timeout_s is not None:
+            allow_time(request.scope, described.timeout_s)
         async with lanes.enter(described.weight):
             return await handler(request)
 
@@ -167,7 +174,7 @@ def make_app(
         )
     )
     return Starlette(
-        routes=[*_routes(handlers), *more_routes],
+        routes=[*_routes(handlers, ControlDoor(options.access, {options.host})), *more_routes],
         middleware=middleware,
         exception_handlers={
             HTTPException: failures.on_http_error,

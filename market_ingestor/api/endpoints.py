@@ -83,6 +83,11 @@ _REQUIRED_INSTRUMENT: Final = {
 COMMON_ERRORS: Final = (400, 401, 404, 413, 429, 503, 504)
 # Those of requests that change something come on top.
 CONTROL_ERRORS: Final = (403, 409)
+CONTROL_TIMEOUT_S: Final = 20.0  # it answers or gives up long before
+_SUBSCRIBING: Final[tuple[tuple[Literal["PUT", "DELETE"], str, str], ...]] = (
+    ("PUT", "subscribe", "Add"),
+    ("DELETE", "unsubscribe", "Drop"),
+)
 
 
 # What an answer costs the database: nothing, a look or two, a page of rows, a walk over many.
@@ -109,6 +114,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             under ``/api/v1/`` only.
         media: Further content types of success beside JSON.
         weight: How many may be answered at once (`api.lanes`).
+        timeout_s: Most the answer may take; None: as long as any.
     """
 
     path: str
@@ -126,6 +132,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     is_wrapped: bool | None = None
     media: tuple[str, ...] = ()
     weight: Weight = "list"
+    timeout_s: float | None = None
 
     @property
     def wraps(self) -> bool:
@@ -288,6 +295,46 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *_prices("lowest", "Lowest price of a period that ends now", schema.Price),
     *_prices("average", "Price of a period that ends now, weighted by volume", schema.Price),
     *_prices("aggregate", "Average, lowest and highest at once", schema.PriceAggregate),
+    Endpoint(
+        path="/mode",
+        handler="mode",
+        summary="Simulated or real exchanges, and which processes follow",
+        answer=schema.ModeAnswer,
+        weight="none",
+    ),
+    *(
+        Endpoint(
+            path=f"/mode/{mode}",
+            handler=f"switch_to_{mode}",
+            summary=f"Let every ingest process run the {kind} exchanges; answers when all do",
+            answer=schema.ModeAnswer,
+            method="POST",
+            errors=CONTROL_ERRORS,
+            timeout_s=CONTROL_TIMEOUT_S,
+            weight="none",
+        )
+        for mode, kind in (("test", "simulated"), ("live", "real"))
+    ),
+    Endpoint(
+        path="/api/v1/subscriptions",
+        handler="subscriptions",
+        summary="What is carried, and by which process",
+        answer=schema.SubscriptionList,
+        weight="none",
+    ),
+    *(
+        Endpoint(
+            path="/api/v1/subscriptions/{exchange}/{symbol}",
+            handler=handler,
+            summary=f"{verb} a symbol while everything runs; answers when it is done",
+            answer=schema.SubscriptionChange,
+            method=method,
+            errors=CONTROL_ERRORS,
+            timeout_s=CONTROL_TIMEOUT_S,
+            weight="none",
+        )
+        for method, handler, verb in _SUBSCRIBING
+    ),
     Endpoint(
         path="/openapi.json",
         handler="openapi",

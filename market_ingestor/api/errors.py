@@ -1,6 +1,6 @@
 """What a caller is told when a request cannot be answered. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 BAD_REQUEST: Final = 400
@@ -23,6 +23,7 @@ class ApiProblemError(Exception):
         code: One word for programs.
         retry_after_s: When to ask again, None when that would not help.
         headers: More headers of the answer.
+        members: Processes that are the reason.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class ApiProblemError(Exception):
         *,
         retry_after_s: int | None = None,
         headers: Mapping[str, str] | None = None,
+        members: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
         self.headers = headers or {}
+        self.members = members
 
 
 def bad_parameter(name: str, problem: str) -> ApiProblemError:

@@ -35,6 +35,16 @@ LENGTH_DIGITS_MAX: Final = 9  # of a Content-Length; more are too many bytes any
 BURST_S: Final = 2.0  # of the rate may be used at once
 
 
+_TIME: Final = "market_ingestor.time"  # of the request, in its scope
+
+
+def allow_time(scope: Scope, timeout_s: float) -> None:
+    """Let this request take longer than others, counted from now."""
+    timeout: asyncio.Timeout | None = scope.get(_TIME)
+    if timeout is not None:
+        timeout.reschedule(asyncio.get_running_loop().time() + timeout_s)
+
+
 class RateLimit:
     """Requests a second of each address. Pure but for its name for time: pass ``now`` in.
 
@@ -94,7 +104,7 @@ class Guard:
 
         try:
             self._check(Request(scope))
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as scope[_TIME]:
                 await self._app(scope, receive, watched)
         except ApiProblemError as problem:
             await self._refuse(scope, problem)(scope, receive, send)
@@ -117,7 +127,7 @@ class Guard:
         tokens = self._access.tokens
         if tokens:
             token = presented_token(request.headers)
-            if token is None or not is_token(token, tokens):
+            if token is None or not is_token(token, (*tokens, *self._access.control_tokens)):
                 raise ApiProblemError(UNAUTHORIZED, "unauthorized", "a valid token is needed")
         peer = request.client.host if request.client else ""
         forwarded = request.headers.get("x-forwarded-for")

@@ -14,6 +14,8 @@ from market_ingestor.api.binance.handlers import BinanceHandlers
 from market_ingestor.api.binance.handlers import failure_response as refused
 from market_ingestor.api.candles import KlineQueries
 from market_ingestor.api.catalog import Catalog
+from market_ingestor.api.control import Control
+from market_ingestor.api.control_handlers import ControlHandlers
 from market_ingestor.api.filled import FilledKlines
 from market_ingestor.api.handlers import DataHandlers
 from market_ingestor.api.history import TradeHistory
@@ -22,6 +24,7 @@ from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.prices import PriceQueries
 from market_ingestor.api.queries import Queries
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.model.control import feed_health, merged
 from market_ingestor.runtime.role import Health
 from market_ingestor.runtime.web import WebServer, listen
 
@@ -40,7 +43,7 @@ class ApiRole:
         bus: A connection of its own.
         store: Committed data.
         options: What an operator may choose.
-        is_test_mode: Whether exchanges mean their simulations now.
+        control: What the operator wants, and who follows.
         is_store_up: Whether the database answered when it was last asked.
         more_routes: Of the process: health and metrics.
 
@@ -56,7 +59,7 @@ class ApiRole:
         store: ReadStore,
         options: ApiOptions,
         *,
-        is_test_mode: Callable[[], bool] = lambda: False,
+        control: Control,
         is_store_up: Callable[[], bool] = lambda: False,
         more_routes: Sequence[BaseRoute] = (),
     ) -> None:
@@ -64,7 +67,8 @@ class ApiRole:
         self._is_store_up = is_store_up
         self._options = options
         self._memory = Memory(bus, tail_bytes=TAIL_BYTES, trade_bytes=TRADE_BYTES)
-        catalog = Catalog(store, self._memory, is_test_mode)
+        self._control = control
+        catalog = Catalog(store, self._memory, self._is_test_mode)
         queries = Queries(store, self._memory, catalog)
         klines = KlineQueries(
             store,
@@ -73,14 +77,17 @@ class ApiRole:
             store_wait_s=options.request_timeout_s * STORE_WAIT_SHARE,
         )
         prices = PriceQueries(store, self._memory, catalog)
-        handlers = DataHandlers(queries, klines, prices, options.addresses, is_test_mode)
         quiet = FilledKlines(klines, store, self._memory, catalog)
-        binance = BinanceHandlers(
-            queries, klines, prices, quiet, TradeHistory(store), self._memory, catalog
-        )
+        handlers = [
+            DataHandlers(queries, klines, prices, options.addresses, self._is_test_mode),
+            BinanceHandlers(
+                queries, klines, prices, quiet, TradeHistory(store), self._memory, catalog
+            ),
+            ControlHandlers(control, catalog),
+        ]
         self._app = make_app(
             options,
-            [handlers, binance],
+            handlers,
             more_routes,
             dict.fromkeys(
                 BINANCE_PATHS, lambda problem: refused(problem, failure_headers(problem))
@@ -97,33 +104,51 @@ class ApiRole:
     def health(self) -> Health:
         """Return how it is: ready while it can answer from memory or from the database."""
         problems = []
-        if not self._bus.is_connected:
-            problems.append("nats is not connected")
+        if not self._bus.is_up:
+            problems.append("NATS does not answer")
         if not self._memory.is_warm:
             problems.append("memory is not read yet")
         if self._memory.tail.overflowed:
             problems.append("candles waited for the database too long and are not shown")
+        if self._control.problem is not None:
+            problems.append(f"control cannot be read: {self._control.problem}")
+        living = self._control.living
+        if living is not None and not living:
+            problems.append("no ingest process reports")
+        feeds = {name: feed_health(each) for name, each in merged(living or {}).items()}
+        for name, each in feeds.items():
+            if each["status"] != "up":
+                problems.append(f"feed {name} is {each['status']}")
         can_answer = self._memory.is_warm or self._is_store_up()
         is_serving = self._server is not None and not self._stopping.is_set()
         return Health(
             is_ready=is_serving and can_answer,
             problems=tuple(problems),
             details={"tail_candles": len(self._memory.tail), "tail_bytes": self._memory.tail.size},
+            dependencies={"cache": self._memory.is_warm},
+            feeds=feeds,
         )
+
+    def _is_test_mode(self) -> bool:
+        return self._control.mode == "test"
 
     async def run(self) -> None:
         """Answer requests until `stop`."""
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(self._memory.run())
+            following = [
+                tasks.create_task(each) for each in (self._memory.run(), self._control.run())
+            ]
             try:
                 await self._serve()
             finally:
-                following.cancel()
+                for each in following:
+                    each.cancel()
 
     async def _serve(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WARM_UP_S):
                 await self._memory.warm()
+                await self._control.read()
         listener = listen("api.port", self._options.host, self._options.port)
         server = self._server = WebServer(self._app, listener)
         self.port = server.port

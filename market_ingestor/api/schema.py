@@ -12,6 +12,7 @@ import msgspec
 
 from market_ingestor.api.completeness import State
 from market_ingestor.api.cursors import trade_cursor
+from market_ingestor.model.control import Mode
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stored import StoredGap, StoredSymbol, StoredTrade, TradeKey
@@ -20,11 +21,15 @@ from market_ingestor.model.trade import Side
 _encoder: Final = msgspec.json.Encoder()
 
 
-class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request failed: ``code`` for programs, ``message`` for people."""
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request failed: ``code`` for programs, ``message`` for people.
+
+    ``members``: processes that have not done what was asked, where they are the reason.
+    """
 
     code: str
     message: str
+    members: list[str] = []
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +166,58 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     addresses: dict[str, str]
 
 
+class MemberItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A living ingest process: what it runs, and whether that is what is wanted."""
+
+    member: str
+    shard: str
+    mode: Mode
+    revision: int
+    applied: bool
+    problem: str | None
+
+
+class ModeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The mode that is wanted, the revision of the wishes it stands in, and who follows them."""
+
+    mode: Mode
+    revision: int
+    members: list[MemberItem]
+
+
+class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A symbol that is carried, or was asked for.
+
+    ``feed``: ``up``, ``stale`` while silent for longer than usual, ``pending`` while the venue has
+    not confirmed it, null when no living process carries it (another mode's, or its process is
+    away). ``added``: at run time, not by the configuration.
+    """
+
+    exchange: str
+    symbol: str
+    feed: str | None
+    member: str | None
+    added: bool
+    simulated: bool
+
+
+class SubscriptionList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every symbol that is carried or was asked for."""
+
+    data: list[SubscriptionItem]
+    pagination: Pagination
+
+
+class SubscriptionChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for is so; ``revision`` of the wishes it stands in."""
+
+    exchange: str
+    symbol: str
+    subscribed: bool
+    feed: str | None
+    revision: int
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """A price of one symbol in ``(from, to]``, or its latest.
 
@@ -209,9 +266,9 @@ def success(data: Any, message: str | None = None) -> bytes:
     return _encoder.encode({"data": data, "error": None, "message": message})
 
 
-def failure(code: str, message: str) -> bytes:
+def failure(code: str, message: str, members: Sequence[str] = ()) -> bytes:
     """Return the body of a failure."""
-    body = ErrorBody(code=code, message=message)
+    body = ErrorBody(code=code, message=message, members=list(members))
     return _encoder.encode(Failure(data=None, error=body, message=message))
 
 

@@ -106,13 +106,13 @@ class Life:
     def health(self) -> Health:
         """Return how this role is."""
         problems = []
-        if not self._bus.is_connected:
+        if not self._bus.is_up:
             problems.append("NATS is away")
         if self.corrections.is_store_away:
             problems.append(f"{self.corrections.waiting} corrections wait for the database")
         if self._publisher.is_held:
             problems.append("candles are refused by the server for now")
-        is_ready = self._is_started and self._bus.is_connected and not self._stop.is_set()
+        is_ready = self._is_started and self._bus.is_up and not self._stop.is_set()
         return Health(is_ready=is_ready, problems=tuple(problems), details=self._details())
 
     def _details(self) -> dict[str, Any]:

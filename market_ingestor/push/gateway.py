@@ -142,8 +142,8 @@ class Gateway:
     def health(self) -> Health:
         """Return how it is: ready while it serves clients and hears the bus."""
         problems = []
-        if not self._bus.is_connected:
-            problems.append("nats is not connected")
+        if not self._bus.is_up:
+            problems.append("NATS does not answer")
         if not self._warm.is_set():
             problems.append("the stream of closed candles is being read")
         is_ready = self._is_serving and not problems and not self._stopping.is_set()

@@ -12,11 +12,14 @@ from typing import Final
 
 import msgspec
 import structlog
+from pydantic import SecretStr
 
 from market_ingestor.access import AccessPolicy
 from market_ingestor.api.app import ApiOptions
+from market_ingestor.api.control import Control
 from market_ingestor.api.lanes import CONNECTIONS as API_CONNECTIONS
 from market_ingestor.api.role import ApiRole
+from market_ingestor.bus.control import ControlBoard, ControlFollower
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import GatewaySettings, Listener, Settings
 from market_ingestor.connectors import registry
@@ -24,6 +27,7 @@ from market_ingestor.connectors.history import KnownIds, KnownTrade
 from market_ingestor.connectors.ingest import IngestRole
 from market_ingestor.errors import ConfigError, StoreUnavailableError
 from market_ingestor.klines.processor import KlineProcessor
+from market_ingestor.model.control import mode_of
 from market_ingestor.push.gateway import Gateway, GatewayOptions
 from market_ingestor.runtime.bus_setup import connect_patiently, prepare_bus
 from market_ingestor.runtime.health import HealthReport, health_app, health_routes
@@ -123,6 +127,7 @@ class Builder:
         settings = self._settings
         bus = await connect_patiently(self._links.roles[name], name, settings.nats)
         self._stack.push_async_callback(bus.close)
+        self._report.leans_on("nats", lambda: bus.is_up)
         match name:
             case "ingest":
                 require_known_venues(settings)
@@ -133,6 +138,7 @@ class Builder:
                     shard=self._shard,
                     known_ids=known_ids(await self._database(name, connections=1)),
                     grace_s=settings.run.shutdown_grace_s * INGEST_GRACE_SHARE,
+                    board=self._board(bus),
                 )
             case "klines":
                 store = DatabaseCandleStore(await self._database(name))
@@ -145,7 +151,7 @@ class Builder:
                     bus,
                     gateway_options(settings.gateway),
                     history=history,
-                    is_test_mode=lambda: settings.ingest.mode == "test",
+                    is_test_mode=self._is_test_mode(bus),
                 )
             case "api":
                 database = await self._database(
@@ -157,12 +163,33 @@ class Builder:
                     bus,
                     DatabaseReadStore(database),
                     api_options(settings),
-                    is_test_mode=lambda: settings.ingest.mode == "test",
+                    control=self._control(bus),
                     is_store_up=lambda: database.is_up,
                     more_routes=health_routes(self._report),
                 )
             case _:
                 raise ValueError(f"no role {name!r}")
+
+    def _board(self, bus: Bus) -> ControlBoard:
+        nats = self._settings.nats
+        return ControlBoard(bus, replicas=nats.replicas, may_create=nats.manage_streams != "never")
+
+    def _control(self, bus: Bus) -> Control:
+        exchanges = self._settings.exchanges.items()
+        return Control(
+            bus,
+            self._board(bus),
+            mode=self._settings.ingest.mode,
+            modes={mode_of(name) for name, each in exchanges if each.enabled},
+        )
+
+    def _is_test_mode(self, bus: Bus) -> Callable[[], bool]:
+        """Return how a role that changes nothing learns whether it is test mode."""
+        follower = ControlFollower(self._board(bus), puts_back=False)
+        following = asyncio.create_task(follower.run(), name="control")
+        self._stack.callback(following.cancel)
+        configured = self._settings.ingest.mode
+        return lambda: follower.mode(configured) == "test"
 
     async def _saver(self, bus: Bus) -> BatchSaver:
         save = self._settings.save
@@ -196,12 +223,23 @@ class Builder:
             stages=stages,
             statement_timeout_s=statement_timeout_s or settings.statement_timeout_s,
         )
-        return await self._stack.enter_async_context(database)
+        await self._stack.enter_async_context(database)
+        if not stages:  # the saver watches its own
+            watching = asyncio.create_task(database.watch(), name=f"database of {name}")
+            self._stack.callback(watching.cancel)
+        self._report.leans_on("database", lambda: database.is_up)
+        return database
 
 
-def _access(listener: Listener, *, trusted_proxies: tuple[str, ...] = ()) -> AccessPolicy:
+def _access(
+    listener: Listener,
+    *,
+    control_tokens: tuple[SecretStr, ...] = (),
+    trusted_proxies: tuple[str, ...] = (),
+) -> AccessPolicy:
     return AccessPolicy(
         tokens=tuple(token.get_secret_value() for token in listener.tokens),
+        control_tokens=tuple(token.get_secret_value() for token in control_tokens),
         origins=listener.origins,
         trusted_proxies=trusted_proxies,
     )
@@ -215,7 +253,7 @@ def api_options(settings: Settings) -> ApiOptions:
         port=api.port,
         request_timeout_s=api.request_timeout_s,
         rate_limit_rps=api.rate_limit_rps,
-        access=_access(api),
+        access=_access(api, control_tokens=api.control_tokens),
         addresses={
             "push": f"ws://{gateway.host}:{gateway.port}/ws",
             "tcp": f"{gateway.host}:{gateway.tcp_port}",

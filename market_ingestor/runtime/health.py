@@ -4,6 +4,7 @@ Live says the event loop turns. Ready says every role of the process can do its 
 another role lacks never makes a process unready, it only degrades ``/health``.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,11 @@ class HealthReport:
         self.names = tuple(names) or tuple(role.name for role in roles)
         self.is_started = False
         self.is_stopping = False
+        self._leans_on: list[tuple[str, Callable[[], bool]]] = []
+
+    def leans_on(self, kind: str, is_up: Callable[[], bool]) -> None:
+        """Add a connection of the process; ``kind`` is ``nats`` or ``database``."""
+        self._leans_on.append((kind, is_up))
 
     @property
     def is_ready(self) -> bool:
@@ -54,7 +60,14 @@ class HealthReport:
         """Return the body of ``/health``."""
         judged = {role.name: role.health() for role in self.roles}
         problems = [f"{name}: {each}" for name, one in judged.items() for each in one.problems]
-        status = "stopping" if self.is_stopping else "degraded" if problems else "ok"
+        answers = defaultdict(list)
+        for kind, is_up in self._leans_on:
+            answers[kind].append(is_up())
+        for one in judged.values():
+            for kind, is_usable in one.dependencies.items():
+                answers[kind].append(is_usable)
+        is_well = not problems and all(all(each) for each in answers.values())
+        status = "stopping" if self.is_stopping else "ok" if is_well else "degraded"
         if not self.is_started:
             status = "starting"
         return {
@@ -62,6 +75,8 @@ class HealthReport:
             "ready": self.is_ready,
             "version": __version__,
             "problems": problems,
+            "dependencies": {kind: "up" if all(all_) else "down" for kind, all_ in answers.items()},
+            "feeds": {name: feed for one in judged.values() for name, feed in one.feeds.items()},
             "roles": {name: {"ready": one.is_ready, **one.details} for name, one in judged.items()},
         }
 

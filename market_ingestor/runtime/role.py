@@ -16,11 +16,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         is_ready: Started, not stopping, and able to do this role's work.
         problems: One clause each: what is wrong, also when it does not stop this role.
         details: Facts for ``/health``, JSON-encodable.
+        dependencies: Whether each thing this role alone leans on can be used now (``cache``).
+        feeds: What is known of the feeds of each exchange.
     """
 
     is_ready: bool
     problems: tuple[str, ...] = ()
     details: Mapping[str, Any] = {}
+    dependencies: Mapping[str, bool] = {}
+    feeds: Mapping[str, Any] = {}
 
 
 class Role(Protocol):

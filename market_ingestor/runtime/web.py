@@ -58,6 +58,8 @@ class WebServer:
                 lifespan="off",
                 timeout_graceful_shutdown=2,
                 server_header=False,
+                # Or whoever reaches us through this machine's proxy could name any address.
+                proxy_headers=False,
             )
         )
 

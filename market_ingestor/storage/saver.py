@@ -169,8 +169,8 @@ class BatchSaver:
             for lane in self._lanes
             if lane.problem is not None
         ]
-        if not self._bus.is_connected:
-            problems.append("NATS is not connected")
+        if not self._bus.is_up:
+            problems.append("NATS does not answer")
         if not self._database.is_up:
             problems.append("the database does not answer")
         is_ready = self._started and not self._stopping and not problems

@@ -1,7 +1,7 @@
 """The role ``api`` on real servers, and what puts rows where the savers would."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +9,12 @@ from typing import Any
 import httpx2
 
 from market_ingestor.api.app import ApiOptions
+from market_ingestor.api.control import APPLY_S_MAX, Control
 from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.role import ApiRole
+from market_ingestor.bus.control import ControlBoard
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.model.control import Mode
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.trade import Trade, TradeBatch
 from market_ingestor.storage.read_store import DatabaseReadStore
@@ -93,11 +96,20 @@ async def api(
     store: ReadStore,
     *,
     is_test_mode: Callable[[], bool] = lambda: False,
+    modes: Sequence[Mode] = (),
+    apply_s_max: float = APPLY_S_MAX,
     **options: Any,
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """Run the role, and give a client of it."""
     bus = await Bus.connect([url], name="api")
-    role = ApiRole(bus, store, ApiOptions(port=0, **options), is_test_mode=is_test_mode)
+    control = Control(
+        bus,
+        ControlBoard(bus),
+        mode="test" if is_test_mode() else "live",
+        modes=modes,
+        apply_s_max=apply_s_max,
+    )
+    role = ApiRole(bus, store, ApiOptions(port=0, **options), control=control)
     task = asyncio.create_task(role.run())
     try:
         async with asyncio.timeout(20):
