@@ -44,8 +44,7 @@ class Roster:
     Attributes:
         applied: The document everything is in line with, None before the first.
         problem: Why the newest document cannot be applied.
-        settled: Set when a document has become applied or a problem changed; whoever waits
-            clears it.
+        settled: Set when all has come into line or a problem changed; whoever waits clears it.
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class Roster:
         self._tasks: asyncio.TaskGroup | None = None
         self._wanted: ControlState | None = None
         self._told: ControlState | None = None
+        self._is_settled = False
         self._switch_began: float | None = None
         self.applied: ControlState | None = None
         self.problem: str | None = None
@@ -168,9 +168,11 @@ class Roster:
             self._switch_began = None
         is_whole = not leaving and not self._ending and names == self._running.keys()
         if not (is_whole and all(each.fleet.is_settled for each in self._running.values())):
+            self._is_settled = False
             return False
-        if self.applied is not self._wanted:
+        if self.applied is not self._wanted or not self._is_settled:
             self.applied = self._wanted
+            self._is_settled = True
             self.settled.set()
         return True
 

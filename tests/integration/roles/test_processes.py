@@ -4,82 +4,22 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
-from market_ingestor.simulator import SimulatedVenue
-from tests.support.ports import free_ports
-from tests.support.processes import Command, command
+from tests.integration.roles.stack import ROLES, VENUES, running
+from tests.support.processes import command
 from tests.support.servers import NatsHandle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(240)]
-
-VENUES = ("binance", "okx", "bybit", "coinbase", "kraken")
-ROLES = ("ingest", "klines", "save", "gateway", "api")
-
-
-class Stack:
-    """Simulated venues in this process, and one process per role."""
-
-    def __init__(self, roles: dict[str, Command], ports: dict[str, int], config: Path) -> None:
-        self.roles = roles
-        self.ports = ports
-        self.config = config
-
-    async def ready(self, role: str) -> bool:
-        async with httpx2.AsyncClient() as client:
-            try:
-                answer = await client.get(f"http://127.0.0.1:{self.ports[role]}/health/ready")
-            except httpx2.HTTPError:
-                return False
-            return answer.status_code == 200
-
-
-@asynccontextmanager
-async def running(nats_url: str, dsn: str, tmp_path: Path) -> AsyncIterator[Stack]:
-    names = (*ROLES, "api-port", "push-port", "tcp-port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    async with AsyncExitStack() as stack:
-        lines = [
-            f'[nats]\nservers = ["{nats_url}"]',
-            f'[database]\ndsn = "{dsn}"\nmigrate_on_start = true',
-            '[ingest]\nmode = "test"',
-            f"[gateway]\nport = {ports['push-port']}\ntcp_port = {ports['tcp-port']}",
-            f"[api]\nport = {ports['api-port']}",
-        ]
-        for name in VENUES:
-            venue = await stack.enter_async_context(SimulatedVenue(name, seed=7, rate=40))
-            lines.append(
-                f"[exchanges.sim-{name}]\nsymbols = {json.dumps(venue.symbols[:3])}\n"
-                f'ws_url = "{venue.ws_url}"\nrest_url = "{venue.rest_url}"'
-            )
-        config = tmp_path / "config.toml"
-        config.write_text("\n".join(lines))
-        roles = {
-            role: await stack.enter_async_context(
-                command(
-                    "run",
-                    role,
-                    "--config",
-                    str(config),
-                    log=tmp_path / f"{role}.log",
-                    env={"MARKET_INGESTOR_METRICS__PORT": str(ports[role])},
-                )
-            )
-            for role in ROLES
-        }
-        yield Stack(roles, ports, config)
 
 
 async def stream_ids(bus: Bus) -> set[tuple[str, str, str]]:
