@@ -86,7 +86,7 @@ class _Flats(NamedTuple):
     model: Kline
 
     def candles(self, *, is_reversed: bool) -> Iterator[Kline]:
-        return (_flat(self.model, each) for each in self.windows[:: -1 if is_reversed else 1])
+        return (flat(self.model, each) for each in self.windows[:: -1 if is_reversed else 1])
 
 
 def filled(
@@ -206,8 +206,8 @@ def _windows(period: str, start: int, end: int) -> range:
     return range(first, open_time(end, period), length)
 
 
-def _flat(model: Kline, opened: int) -> Kline:
-    """Return the candle of a window without trades behind ``model``."""
+def flat(model: Kline, opened: int, *, is_complete: bool = True) -> Kline:
+    """Return the candle of a window without trades behind ``model``; it was never published."""
     return msgspec.structs.replace(
         model,
         open_time=opened,
@@ -222,5 +222,8 @@ def _flat(model: Kline, opened: int) -> Kline:
         trade_count=0,
         first_trade_id=None,
         last_trade_id=None,
-        complete=True,
+        closed=True,
+        complete=is_complete,
+        revision=0,
+        reason="close",
     )

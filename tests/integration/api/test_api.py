@@ -274,6 +274,13 @@ BAD = [
     ("/api/v1/trades/BTCUSDT?cursor=WzEsMl0", 400, "bad_parameter"),
     ("/api/v1/gaps?state=lost", 400, "bad_parameter"),
     ("/prices/latest/NOPE", 404, "unknown_symbol"),
+    ("/prices/latest/*", 400, "bad_parameter"),
+    ("/prices/latest/binance/BTC.USDT", 400, "bad_parameter"),
+    ("/prices/latest/bin.ance/BTCUSDT", 400, "bad_parameter"),
+    ("/prices/latest/binance/BTC%20USDT", 400, "bad_parameter"),
+    ("/prices/latest/%3E/%3E", 400, "bad_parameter"),
+    ("/api/v1/stats/binance/%2A", 400, "bad_parameter"),
+    ("/api/v1/klines?exchange=binance&symbol=BTCUSDT&limit=1&limit=2", 400, "bad_parameter"),
     ("/prices/latest/kraken/BTCUSDT", 404, "unknown_symbol"),
     ("/api/v1/nothing", 404, "not_found"),
     ("/", 404, "not_found"),
@@ -295,6 +302,9 @@ async def test_what_cannot_be_answered_says_why(nats_server: NatsHandle, table: 
             assert body["message"] == body["error"]["message"]
         posted = await client.post("/api/v1/klines")
         assert (posted.status_code, posted.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert set(posted.headers["allow"].split(", ")) == {"GET", "HEAD"}
+        head = await client.head("/api/v1/info")
+        assert (head.status_code, head.content) == (200, b"")
 
 
 async def test_database_away_is_told_and_memory_still_answers(nats_server: NatsHandle) -> None:

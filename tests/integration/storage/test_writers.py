@@ -49,11 +49,18 @@ def trades_of(*trades: TextTrade, symbol: str = SYMBOL, source: Source = "ws") -
     return trade_rows(f"market.raw.{EXCHANGE}.{symbol}", payload, 1).rows
 
 
-def version(revision: int, *, close: str = "1.5", opened: int = OPENED) -> Row:
+def version(
+    revision: int,
+    *,
+    close: str = "1.5",
+    opened: int = OPENED,
+    volume: str = "12.50",
+    quote_volume: str = "0." + "1" * 150,
+) -> Row:
     kline = Kline(
         v=1, exchange=EXCHANGE, symbol=SYMBOL, period="1m", open_time=opened,
         close_time=opened + 59_999, open="1", high="2", low="0.5", close=close,
-        volume="12.50", quote_volume="0." + "1" * 150, buy_volume="0", buy_quote_volume="0",
+        volume=volume, quote_volume=quote_volume, buy_volume="0", buy_quote_volume="0",
         trade_count=3, first_trade_id="9", last_trade_id="11", closed=True, complete=True,
         revision=revision, reason="close",
     )  # fmt: skip
@@ -335,6 +342,12 @@ async def test_the_view_weighs_by_volume(database: Database) -> None:
     )
     assert pair == SYMBOL
     assert average == pytest.approx(Decimal("0." + "1" * 15) / Decimal("12.5"))
+
+
+async def test_the_view_shows_a_minute_without_volume_by_its_close(database: Database) -> None:
+    await write(KlineWriter(database), [version(1, close="7.25", volume="0", quote_volume="0")])
+    ((average,),) = await rows(database, "SELECT average_price FROM aggregated_data")
+    assert average == Decimal("7.25")
 
 
 # -- gaps
