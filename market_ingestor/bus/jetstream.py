@@ -126,6 +126,7 @@ class Bus:
         self._troubles: dict[str, None] = {}  # what went wrong while connecting, each once
         self._forbidden = ""  # the newest thing our user was refused
         self._asking: dict[asyncio.Timeout, str] = {}  # requests under way
+        self._ended = asyncio.Event()
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected_logged = False
         self._answers = True
@@ -168,6 +169,7 @@ class Bus:
                     error_cb=bus._on_error,
                     disconnected_cb=bus._on_disconnected,
                     reconnected_cb=bus._on_reconnected,
+                    closed_cb=bus._on_closed,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as problem:
             await bus.close()  # nats-py would leave its half-open socket behind
@@ -184,6 +186,21 @@ class Bus:
             self._forbid(trouble)
         if self.client.is_connected:
             _log.warning("bus_error", connection=self.name, error=repr(problem))
+
+    async def _on_closed(self) -> None:
+        self._ended.set()
+
+    async def until_ended(self) -> None:
+        """Wait until the connection is gone and will not come back by itself.
+
+        A server that takes our rights away, as when passwords are changed, ends it like that.
+
+        Raises:
+            BusError: It is; whoever wants to go on begins anew.
+        """
+        await self._ended.wait()
+        reason = "; ".join(self._troubles) or "closed"
+        raise BusError(f"NATS ended the connection of {self.name} for good: {reason}")
 
     async def _on_disconnected(self) -> None:
         if not self._disconnected_logged and not self.client.is_closed:

@@ -121,6 +121,7 @@ class Builder:
         self._links = links
         self._shard = shard
         self._stack = stack
+        self.buses: list[Bus] = []
 
     async def build(self, name: str) -> Role:
         """Return the role called ``name``, connected and not started."""
@@ -128,6 +129,7 @@ class Builder:
         bus = await connect_patiently(self._links.roles[name], name, settings.nats)
         self._stack.push_async_callback(bus.close)
         self._report.leans_on("nats", lambda: bus.is_up)
+        self.buses.append(bus)
         match name:
             case "ingest":
                 require_known_venues(settings)
@@ -324,14 +326,15 @@ async def run_roles(
     async with beating(), serving_health(settings, names) as report, AsyncExitStack() as stack:
         supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report, check=recheck)
         supervisor.handle_signals()
-        roles = await supervisor.unless_stopped(
+        prepared = await supervisor.unless_stopped(
             _prepare(settings, names, shard, links, stack, report)
         )
-        if roles is None:
+        if prepared is None:
             return supervisor.will_reload
+        roles, buses = prepared
         if supervise is not None:
             supervise.set_result(supervisor)
-        chores = []
+        chores = [bus.until_ended() for bus in buses]
         if settings.database.migrate_on_start and "save" in names:
             chores.append(migrate_patiently(settings.database.dsn.get_secret_value()))
         await supervisor.run(roles, chores=chores)
@@ -345,7 +348,7 @@ async def _prepare(
     links: Links,
     stack: AsyncExitStack,
     report: HealthReport,
-) -> list[Role]:
+) -> tuple[list[Role], list[Bus]]:
     await prepare_bus(links.setup, settings.nats)
     builder = Builder(settings, links, shard, stack, report)
-    return [await builder.build(name) for name in dict.fromkeys(names)]
+    return [await builder.build(name) for name in dict.fromkeys(names)], builder.buses

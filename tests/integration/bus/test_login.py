@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from market_ingestor.embedded.binaries import find_nats_server
 from market_ingestor.errors import BusError, ConfigError, StreamSetupError
 from tests.integration.deploy.production import GuardedNats
 from tests.support.ports import free_ports
-from tests.support.processes import program
+from tests.support.processes import Command, program
 from tests.support.servers import NatsHandle, short_folder
 from tests.support.tools import needs
 
@@ -40,14 +41,14 @@ async def guarded_nats() -> AsyncIterator[GuardedNats]:
 
 
 @asynccontextmanager
-async def serving(config: str, tmp_path: Path) -> AsyncIterator[str]:
-    """Run a nats-server under ``config`` and give its address."""
+async def serving(config: str, tmp_path: Path) -> AsyncIterator[tuple[str, Command]]:
+    """Run a nats-server under ``config`` and give its address and process."""
     (port,) = free_ports(1)
     (tmp_path / "nats.conf").write_text(f"listen: 127.0.0.1:{port}\n{config}")
     arguments = (str(find_nats_server()), "-c", str(tmp_path / "nats.conf"))
     async with program(*arguments, log=tmp_path / "nats.log") as server:
         await server.until(lambda: "Server is ready" in server.output, 20)
-        yield f"nats://127.0.0.1:{port}"
+        yield f"nats://127.0.0.1:{port}", server
 
 
 @needs("openssl")
@@ -113,7 +114,7 @@ async def test_an_nkey_opens(tmp_path: Path) -> None:
     seed, pair = new_key(nkeys.PREFIX_BYTE_USER)
     stranger, _ = new_key(nkeys.PREFIX_BYTE_USER)
     user = f"authorization {{ users: [{{ nkey: {pair.public_key.decode()} }}] }}"
-    async with serving(user, tmp_path) as url:
+    async with serving(user, tmp_path) as (url, _):
         bus = await Bus.connect([url], name="x", login=Login(nkey_seed=seed))
         assert bus.is_connected
         await bus.close()
@@ -161,7 +162,7 @@ async def test_a_credentials_file_opens(tmp_path: Path) -> None:
         f"resolver: MEMORY\nresolver_preload: {{ {account_id}: "
         f"{signed(accounts, operator, account_id)} }}\n"
     )
-    async with serving(config, tmp_path) as url:
+    async with serving(config, tmp_path) as (url, _):
         bus = await Bus.connect([url], name="x", login=Login(creds=str(creds)))
         assert bus.is_connected
         await bus.close()
@@ -179,3 +180,18 @@ async def test_what_is_not_permitted_says_so_at_once(
     with pytest.raises(StreamSetupError, match=r"(?i)not permitted.*STREAM\.CREATE\.MARKET_RAW"):
         await bus.ensure_streams(wanted, update=True)
     await bus.close()
+
+
+async def test_a_connection_that_is_ended_for_good_says_so(tmp_path: Path) -> None:
+    def users(password: str) -> str:
+        return f"authorization {{ users: [{{ user: u, password: {password} }}] }}"
+
+    async with serving(users("before"), tmp_path) as (url, server):
+        bus = await Bus.connect([url.replace("//", "//u:before@")], name="u")
+        config = tmp_path / "nats.conf"
+        config.write_text(config.read_text().replace("before", "after"))
+        server.send(signal.SIGHUP)  # read the configuration again
+        async with asyncio.timeout(20):
+            with pytest.raises(BusError, match=r"ended the connection of u for good"):
+                await bus.until_ended()
+        await bus.close()
