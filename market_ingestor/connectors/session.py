@@ -136,13 +136,16 @@ class Session:
                     if is_hasty:  # a venue that calls every connection its last
                         await asyncio.sleep(self._backoff.next_s())
                     continue
-                await self._after(task.result())
+                await self._after(connection.feed.name, task.result())
 
     async def _run_one(self, connection: Connection) -> Ending:
         self._alive.add(connection)
+        # Every line that is logged on behalf of this connection names it.
+        names = {"exchange": self._context.exchange, "feed": connection.feed.name}
         try:
-            async with self._context.turn:
-                return await connection.run()
+            with structlog.contextvars.bound_contextvars(**names):
+                async with self._context.turn:
+                    return await connection.run()
         finally:
             self._alive.discard(connection)
 
@@ -168,7 +171,7 @@ class Session:
             return None
         return again_at if again_at > asyncio.get_running_loop().time() else None
 
-    async def _after(self, ending: Ending) -> None:
+    async def _after(self, feed: str, ending: Ending) -> None:
         """Wait as long as the ending calls for."""
         self._reason = ending.reason
         if ending.is_proved:
@@ -180,6 +183,7 @@ class Session:
         _log.warning(
             "connection_lost",
             exchange=self._context.exchange,
+            feed=feed,
             reason=ending.reason,
             retry_in_s=round(delay_s, 1),
         )
