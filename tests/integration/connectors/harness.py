@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,10 @@ from market_ingestor.simulator.truth import TruthLog
 from tests.support.servers import NatsHandle
 
 LIMITS = streams.StreamLimits(max_age_s=3_600, max_bytes=256 * 1024**2, duplicate_window_s=30)
-SETTINGS = IngestSettings(mode="test", backoff_max_s=2, reorder_wait_ms=100)
+# Backoff below what may be configured: a test that loses a connection waits for it.
+SETTINGS = IngestSettings(mode="test", reorder_wait_ms=100).model_copy(
+    update={"backoff_max_s": 0.4}
+)
 WAIT_S = 20.0  # far above what anything here takes; a test that waits longer has failed
 POLL_S = 0.02
 
@@ -212,12 +215,12 @@ async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None
     return raw
 
 
-async def until_whole(bus: Bus, wait_s: float = WAIT_S) -> None:
-    """Return when every instrument that traded has no hole left."""
+async def until_whole(bus: Bus, exchanges: Container[str], wait_s: float = WAIT_S) -> None:
+    """Return when every instrument of these exchanges that traded has no hole left."""
     async with asyncio.timeout(wait_s):
         while True:
             raw = await read_raw(bus)
-            if not any(raw.holes(key) for key in raw.keys):
+            if not any(raw.holes(key) for key in raw.keys if key[0] in exchanges):
                 return
             await asyncio.sleep(POLL_S)
 
