@@ -154,7 +154,6 @@ class Connection:
     def _over(self) -> None:
         """Say on the bus that this feed has ended."""
         self._is_over = True
-        self.established.set()
         for route in self._routes.values():
             self._context.unproved.pop(route.lane, None)
         self._outbox.mark(self.feed, now_us(), end=True)

@@ -294,8 +294,9 @@ class Fleet:
         if self._listings is None:
             return
         exchange, venue = self.context.exchange, self.context.venue
-        for instrument in wanted.values():
-            self._listings.put(listing_of(exchange, venue, instrument))
+        for symbol, instrument in wanted.items():
+            is_listed = table.resolve(symbol) is not None
+            self._listings.put(listing_of(exchange, venue, instrument, is_listed=is_listed))
         for symbol, track in self._tracks.items():
             if symbol not in wanted and table.resolve(symbol) is None:
                 gone = listing_of(exchange, venue, track.instrument, is_listed=False)

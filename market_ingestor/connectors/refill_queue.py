@@ -13,8 +13,8 @@ from market_ingestor.connectors.intake import Track
 from market_ingestor.connectors.venue import RestRequest
 
 HOLES_MAX: Final = 10_000  # per exchange; a venue that makes more has holes by nature
-LATE_ATTEMPTS_MAX: Final = 6  # history that is late by more than these waits is not coming
-LATE_FIRST_S: Final = 1.0  # then 2, 4, 8, 16: half a minute in all
+LATE_ATTEMPTS_MAX: Final = 10  # history that is late by more than these waits is not coming
+LATE_FIRST_S: Final = 1.0  # then 2, 4 .. 256: eight minutes in all
 FAILED_S_MAX: Final = 60.0  # for a hole whose walks fail while those of others succeed
 
 

@@ -14,7 +14,9 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import ExchangeSettings
 from market_ingestor.connectors import fleet, registry, subscriptions
 from market_ingestor.connectors.binance import Binance
+from market_ingestor.connectors.transport import WebSocket
 from market_ingestor.simulator import SimulatedVenue
+from market_ingestor.simulator.connection import Connection
 from market_ingestor.simulator.faults import Fault
 from tests.integration.connectors.conftest import Slammed
 from tests.integration.connectors.harness import (
@@ -117,6 +119,39 @@ async def test_a_warning_brings_the_next_connection_before_the_end(
     for key in raw.keys:
         assert raw.holes(key) == []
     assert kinds == ["feed_up", "feed_up", "feed_down", "feed_down"]
+
+
+async def test_a_successor_that_ends_at_once_does_not_take_its_predecessor_along(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Connection] = []
+    read, close = SimulatedVenue._read, WebSocket.close  # noqa: SLF001 - no fault cuts the second alone
+
+    async def cut_the_second(venue: SimulatedVenue, connection: Connection) -> None:
+        opened.append(connection)
+        if len(opened) == 2:
+            connection.abort()
+        await read(venue, connection)
+
+    async def close_slowly(socket: WebSocket) -> None:
+        await asyncio.sleep(0.3)  # for an answer that does not come
+        await close(socket)
+
+    monkeypatch.setattr(SimulatedVenue, "_read", cut_the_second)
+    monkeypatch.setattr(WebSocket, "close", close_slowly)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=200) as venue,
+        streaming(bus, venue) as ingest,
+    ):
+        venue.inject(Fault(fault="notice", delay_s=10))
+        await until(lambda: venue.stats.connections == 3 and venue.stats.connections_open == 1)
+        account = ingest.role.outbox.account("sim-okx")
+        before = account.published
+        await until(lambda: account.published > before + 50)
+        await ingest.stop()
+        assert ingest.states == {}
+        assert (await read_raw(bus)).holes(("sim-okx", "BTCUSDT")) == []
 
 
 async def test_a_silent_connection_is_cut_and_replaced(nats_server: NatsHandle) -> None:
