@@ -76,7 +76,7 @@ def test_late_history_is_asked_for_again_with_growing_waits_and_not_for_ever() -
     waits = []
     while one.try_later(100.0):
         waits.append(one.not_before - 100.0)
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert waits == [2.0**n for n in range(LATE_ATTEMPTS_MAX - 1)]
     assert one.late == LATE_ATTEMPTS_MAX
 
 
