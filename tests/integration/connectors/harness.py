@@ -215,12 +215,15 @@ async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None
     return raw
 
 
-async def until_whole(bus: Bus, exchanges: Container[str], wait_s: float = WAIT_S) -> None:
-    """Return when every instrument of these exchanges that traded has no hole left."""
+async def until_whole(
+    bus: Bus, exchanges: Container[str] | None = None, wait_s: float = WAIT_S
+) -> None:
+    """Return when every instrument that traded, of these exchanges or all, has no hole left."""
     async with asyncio.timeout(wait_s):
         while True:
             raw = await read_raw(bus)
-            if not any(raw.holes(key) for key in raw.keys if key[0] in exchanges):
+            keys = [key for key in raw.keys if exchanges is None or key[0] in exchanges]
+            if not any(raw.holes(key) for key in keys):
                 return
             await asyncio.sleep(POLL_S)
 

@@ -219,8 +219,11 @@ async def test_a_symbol_listed_later_is_subscribed_by_itself(
             assert ingest.role.health().problems == ("sim-binance: not listed: ETHUSDT",)
             venue.inject(Fault(fault="relist", symbol="ETHUSDT"))
             await until(lambda: ingest.role.fleets[0].symbols == ["BTCUSDT", "ETHUSDT"])
-            await until(lambda: venue.stats.connections == 2 and venue.stats.connections_open == 1)
+            account = ingest.role.outbox.account("sim-binance")
+            before = account.published
+            await until(lambda: account.published > before + 100)
             assert ingest.role.health().problems == ()
+            assert "ETHUSDT" in {batch.symbol for batch in (await read_raw(bus)).batches}
             # It vanishes from the list, but for all we know its trades go on.
             venue.inject(Fault(fault="delist", symbol="ETHUSDT"))
             ingest.role.fleets[0]._unknown = ["ETHUSDT"]  # noqa: SLF001 - or wait for an hour
