@@ -21,6 +21,7 @@ from market_ingestor.errors import ConfigError, MarketIngestorError
 from market_ingestor.model import decimals
 from market_ingestor.model.exchange import SIMULATED_PREFIX
 from market_ingestor.runtime import assembly, commands
+from market_ingestor.runtime.check import check as check_settings
 from market_ingestor.runtime.demo import DemoOptions, demo
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW
@@ -189,7 +190,7 @@ def show_config(config_file: Path | None) -> None:
 def check(config_file: Path | None, mode: str | None) -> None:
     """Validate the settings and reach NATS, the database and the venues."""
     loaded = _load(config_file, ingest__mode=mode)
-    _execute(lambda: commands.check(loaded.settings))
+    _execute(lambda: check_settings(loaded.settings))
 
 
 def _time(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What the short-lived commands do: migrate, config, check, verify, simulate. SHELL."""
+"""What the short-lived commands do: migrate, config, verify, simulate. SHELL."""
 
 import asyncio
 import re
@@ -6,19 +6,15 @@ import signal
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
-import httpx2
 import msgspec
 from pydantic import SecretStr
 
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.config import Loaded, Settings
-from market_ingestor.connectors import registry
-from market_ingestor.errors import BusError, StoreUnavailableError, StreamSetupError
-from market_ingestor.model.exchange import is_simulated
+from market_ingestor.errors import StoreUnavailableError, StreamSetupError
 from market_ingestor.runtime.bus_setup import check_server, login, make_streams
 from market_ingestor.simulator import SimulateOptions, Simulation
 from market_ingestor.storage.account import account
@@ -53,7 +49,7 @@ async def migrate_database(settings: Settings) -> None:
 async def make_bus_streams(settings: Settings) -> None:
     """Create or update streams and buckets, and name them with what they may hold."""
     async with AsyncExitStack() as stack:
-        bus = await _connected_bus(settings, stack)
+        bus = await connected_bus(settings, stack)
         check_server(bus)
         try:
             await make_streams(bus, settings.nats)
@@ -72,7 +68,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
-    return value
+    return _without_password(value) if isinstance(value, str) else value
 
 
 def _without_password(address: str) -> str:
@@ -92,88 +88,14 @@ def print_config(loaded: Loaded) -> None:
                 click.echo(f"{name} = {text}  # {loaded.sources.get(name, 'default')}")
 
     tree = _plain(loaded.settings.model_dump())
-    tree["nats"]["servers"] = [_without_password(each) for each in tree["nats"]["servers"]]
     show(tree, "")
-
-
-async def check(settings: Settings) -> int:
-    """Reach everything the settings name; returns 1 when something cannot be reached."""
-    venues = await _reach_venues(settings)
-    if not venues:
-        venues = [("*", f"none is enabled for mode {settings.ingest.mode!r}")]
-    findings = [
-        ("nats", await _reach_nats(settings)),
-        ("database", await _reach_database(settings)),
-        *[(f"exchanges.{name}", problem) for name, problem in venues],
-    ]
-    for name, problem in findings:
-        click.echo(f"{name}: {problem or 'ok'}")
-    return EXIT_FAILED if any(problem for _, problem in findings) else 0
-
-
-async def _reach_nats(settings: Settings) -> str | None:
-    async with AsyncExitStack() as stack:
-        try:
-            await _connected_bus(settings, stack)
-        except BusError as problem:
-            return str(problem)
-    return None
-
-
-async def _reach_database(settings: Settings) -> str | None:
-    async with AsyncExitStack() as stack:
-        try:
-            await _connected_database(settings, stack)
-        except StoreUnavailableError as problem:
-            return str(problem)
-    return None
 
 
 async def _database_or_fail(settings: Settings, stack: AsyncExitStack) -> Database:
     try:
-        return await _connected_database(settings, stack)
+        return await connected_database(settings, stack)
     except StoreUnavailableError as problem:
         raise StoreUnavailableError(f"the database does not answer: {problem}") from problem
-
-
-async def _reach_venues(settings: Settings) -> list[tuple[str, str | None]]:
-    """Ask each enabled exchange of the configured mode for its instruments."""
-    is_test = settings.ingest.mode == "test"
-    found: list[tuple[str, str | None]] = []
-    async with httpx2.AsyncClient(timeout=REACH_TIMEOUT_S) as client:
-        for name, exchange in settings.exchanges.items():
-            if not exchange.enabled or is_simulated(name) != is_test:
-                continue
-            venue = registry.configured_venue(name, exchange)
-            if venue is None:
-                found.append((name, "no such venue"))
-                continue
-            request = venue.instruments_request()
-            if request is None:
-                found.append((name, await _reach_feed(registry.ws_base(venue, exchange))))
-                continue
-            address = (exchange.rest_url or venue.rest_url) + request.path
-            try:
-                response = await client.get(
-                    address, params=dict(request.params), headers=dict(request.headers)
-                )
-            except httpx2.HTTPError as problem:
-                found.append((name, str(problem) or type(problem).__name__))
-                continue
-            found.append((name, None if response.is_success else f"HTTP {response.status_code}"))
-    return found
-
-
-async def _reach_feed(url: str) -> str | None:
-    """Connect to a TCP feed and leave again."""
-    address = urlsplit(url)
-    try:
-        async with asyncio.timeout(REACH_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(address.hostname, address.port)
-    except (OSError, TimeoutError) as problem:
-        return str(problem) or type(problem).__name__
-    writer.close()
-    return None
 
 
 async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
@@ -189,7 +111,7 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
             periods=settings.klines.periods,
             lateness_s=settings.klines.lateness_s,
             trade_retention_s=settings.save.trade_retention,
-            settle=floors_passed(await _connected_bus(settings, stack)),
+            settle=floors_passed(await connected_bus(settings, stack)),
         )
     for difference in report.differences:
         click.echo(str(difference))
@@ -200,7 +122,7 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
 async def verify_account(settings: Settings) -> int:
     """Balance MARKET_RAW against rows, conflicts and dead letters; returns 1 when it does not."""
     async with AsyncExitStack() as stack:
-        bus = await _connected_bus(settings, stack)
+        bus = await connected_bus(settings, stack)
         report = await account(bus, await _database_or_fail(settings, stack))
     for name in report.examples:
         click.echo(f"missing: {name}")
@@ -211,14 +133,16 @@ async def verify_account(settings: Settings) -> int:
     return 0 if report.is_balanced else EXIT_FAILED
 
 
-async def _connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
+async def connected_database(settings: Settings, stack: AsyncExitStack) -> Database:
+    """Return the database, which answers; raises StoreUnavailableError when it does not."""
     dsn = settings.database.dsn.get_secret_value()
     database = await stack.enter_async_context(Database(dsn, statement_timeout_s=None))
     await database.connect(REACH_TIMEOUT_S)
     return database
 
 
-async def _connected_bus(settings: Settings, stack: AsyncExitStack) -> Bus:
+async def connected_bus(settings: Settings, stack: AsyncExitStack) -> Bus:
+    """Return a connection to NATS; raises BusError when there is none."""
     nats = settings.nats
     bus = await Bus.connect(
         nats.servers,

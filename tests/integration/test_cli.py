@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from market_ingestor.cli import main
+from market_ingestor.simulator import SimulatedVenue
+from market_ingestor.storage.migrate import migrate
 from tests.support.processes import command
-from tests.support.servers import NatsHandle
+from tests.support.servers import DatabaseMaker, NatsHandle
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +57,11 @@ async def test_bad_usage_ends_with_2(tmp_path: Path, arguments: tuple[str, ...])
 
 def test_settings_are_shown_with_their_source_and_without_secrets(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('[database]\ndsn = "postgresql://u:hidden@h/d"\n[save]\nbatch_size = 7\n')
+    config.write_text(
+        '[database]\ndsn = "postgresql://u:hidden@h/d"\n[save]\nbatch_size = 7\n'
+        '[nats]\nservers = ["nats://u:hidden@h:4222"]\n[api]\ncontrol_tokens = ["hidden"]\n'
+        '[exchanges.binance]\ntoken = "hidden"\nrest_url = "https://u:hidden@proxy"\n'
+    )
     shown = CliRunner().invoke(main, ["config", "--config", str(config)])
     assert shown.exit_code == 0
     assert f"save.batch_size = 7  # {config}" in shown.output
@@ -74,6 +80,43 @@ async def test_check_names_what_cannot_be_reached(tmp_path: Path) -> None:
         assert await running.ended(60) == 1
         for name in ("nats:", "database:", "exchanges.binance:"):
             assert name in running.output
+
+
+async def test_check_says_what_is_there_and_not_as_it_must_be(
+    nats_server: NatsHandle, make_database: DatabaseMaker, tmp_path: Path
+) -> None:
+    empty, full = make_database(), make_database()
+    await migrate(full)
+    config = tmp_path / "config.toml"
+    async with SimulatedVenue("okx") as venue:
+
+        async def checked(
+            dsn: str, symbol: str, ws_url: str, mode: str = "test"
+        ) -> tuple[int, str]:
+            config.write_text(
+                f'[nats]\nservers = ["{nats_server.url}"]\n[database]\ndsn = "{dsn}"\n'
+                f'[exchanges.sim-okx]\nsymbols = ["{symbol}"]\nrest_url = "{venue.rest_url}"\n'
+                f'ws_url = "{ws_url}"\n'
+            )
+            arguments = ("check", "--config", str(config), "--mode", mode)
+            async with command(*arguments, log=tmp_path / "log") as running:
+                return await running.ended(60), running.output
+
+        status, text = await checked(full, "btc-usdt", venue.ws_url)
+        assert (status, text.splitlines()[-3:]) == (
+            0,
+            ["nats: ok", "database: ok", "exchanges.sim-okx: ok"],
+        )
+        status, text = await checked(empty, "NOPEUSDT", venue.ws_url)
+        assert status == 1
+        assert "database: answers, and has no schema" in text
+        assert "exchanges.sim-okx: not listed: NOPEUSDT" in text
+        status, text = await checked(full, "BTCUSDT", "ws://127.0.0.1:1")
+        assert status == 1
+        assert "exchanges.sim-okx: trades:" in text
+        status, text = await checked(full, "BTCUSDT", venue.ws_url, "live")
+        assert status == 1
+        assert "none is enabled for mode 'live'" in text
 
 
 async def test_a_port_in_use_ends_with_2_and_the_key(
