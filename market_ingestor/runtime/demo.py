@@ -13,10 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from market_ingestor import metrics
+from market_ingestor.bus.control import ControlBoard
+from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.config import Settings
 from market_ingestor.embedded import Embedded, NatsRights
 from market_ingestor.errors import ConfigError
+from market_ingestor.model.control import Mode
 from market_ingestor.model.exchange import simulated_name
 from market_ingestor.runtime.assembly import PORTS, SHARED_PORT, Links, run_roles
 from market_ingestor.runtime.ports import PortChooser
@@ -40,7 +43,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a demo shall do.
 
     Attributes:
-        is_live: The real venues instead of simulated ones.
+        is_live: Begin with the real venues instead of simulated ones.
         duration_s: End after so many seconds of running roles; None runs until a signal.
         folder: Where everything is kept; a second demo on it goes on where the first stopped.
         frames: Recordings to replay per venue; then only these venues run.
@@ -89,14 +92,14 @@ async def demo(options: DemoOptions) -> None:
     }
     _say(f"starting nats-server and PostgreSQL in {options.folder}")
     async with Embedded(folder, nats_rights=rights) as servers, AsyncExitStack() as stack:
-        venues = [] if options.is_live else await _open_venues(options, folder, stack)
-        endpoints, settings = _plan(servers, venues)
+        venues = await _open_venues(options, folder, stack)
+        endpoints, settings = _plan(servers, venues, is_live=options.is_live)
         _write_endpoints(folder / ENDPOINTS_FILE, endpoints)
         links = Links(
             setup=(servers.nats_url,),
             roles={name: (servers.nats_url_for(name),) for name in ROLE_RIGHTS},
         )
-        async with _showing(endpoints, options.duration_s, servers) as supervise:
+        async with _showing(endpoints, options, servers) as supervise:
             await run_roles(
                 settings, FLOW, shard=Shard(index=1, count=1), links=links, supervise=supervise
             )
@@ -119,8 +122,13 @@ async def _open_venues(
     return list((await stack.enter_async_context(simulation)).venues.values())
 
 
-def _plan(servers: Embedded, venues: list[SimulatedVenue]) -> tuple[Endpoints, Settings]:
-    """Choose ports and return the addresses and the settings that use them."""
+def _plan(
+    servers: Embedded, venues: list[SimulatedVenue], *, is_live: bool
+) -> tuple[Endpoints, Settings]:
+    """Choose ports and return the addresses and the settings that use them.
+
+    There are simulated and real exchanges, whichever run first: the mode may be switched.
+    """
     ports = PortChooser(avoided=frozenset(PORTS.values()))
     api, push, tcp, health = (ports.choose(usual) for usual in (8080, 8081, 8888, SHARED_PORT))
     values: dict[str, Any] = {
@@ -130,19 +138,18 @@ def _plan(servers: Embedded, venues: list[SimulatedVenue]) -> tuple[Endpoints, S
         "api": {"port": api},
         "metrics": {"port": health},
     }
-    if venues:
+    values["exchanges"] = {name: {"symbols": symbols} for name, symbols in LIVE_SYMBOLS.items()}
+    values["exchanges"] |= {
+        simulated_name(venue.name): {
+            "symbols": tuple(venue.symbols),
+            "ws_url": venue.ws_url,
+            "rest_url": venue.rest_url,
+        }
+        for venue in venues
+    }
+    if not is_live:
         # Recorded trades are years old, so live frames may have any age here.
         values["ingest"] = {"mode": "test", "max_trade_age_s": 0}
-        values["exchanges"] = {
-            simulated_name(venue.name): {
-                "symbols": tuple(venue.symbols),
-                "ws_url": venue.ws_url,
-                "rest_url": venue.rest_url,
-            }
-            for venue in venues
-        }
-    else:
-        values["exchanges"] = {name: {"symbols": symbols} for name, symbols in LIVE_SYMBOLS.items()}
     endpoints = Endpoints(
         nats=servers.nats_url,
         dsn=servers.dsn,
@@ -165,12 +172,12 @@ def _write_endpoints(path: Path, endpoints: Endpoints) -> None:
 
 @contextlib.asynccontextmanager
 async def _showing(
-    endpoints: Endpoints, duration_s: float | None, servers: Embedded
+    endpoints: Endpoints, options: DemoOptions, servers: Embedded
 ) -> AsyncIterator["asyncio.Future[Supervisor]"]:
     """Show a live line, end the roles when time is over or a server died."""
     supervise: asyncio.Future[Supervisor] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:
-        watch = tasks.create_task(_watch(supervise, endpoints, duration_s, servers))
+        watch = tasks.create_task(_watch(supervise, endpoints, options, servers))
         try:
             yield supervise
         finally:
@@ -180,7 +187,7 @@ async def _showing(
 async def _watch(
     supervise: "asyncio.Future[Supervisor]",
     endpoints: Endpoints,
-    duration_s: float | None,
+    options: DemoOptions,
     servers: Embedded,
 ) -> None:
     supervisor = await supervise
@@ -191,15 +198,28 @@ async def _watch(
         ("metrics", f"{endpoints.metrics}/metrics"),
     ):
         _say(f"  {name:8}{address}")
+    await _say_mode(endpoints.nats, endpoints.api, "live" if options.is_live else "test")
     async with asyncio.TaskGroup() as tasks:
         line = tasks.create_task(_live_line())
         ended = tasks.create_task(servers.watch())
         try:
-            await asyncio.wait({ended}, timeout=duration_s)
+            await asyncio.wait({ended}, timeout=options.duration_s)
         finally:
             supervisor.request_stop()
             line.cancel()
             ended.cancel()
+
+
+async def _say_mode(nats: str, api: str, begun: Mode) -> None:
+    """Say which mode runs where an earlier demo on this folder was switched to another."""
+    with contextlib.suppress(*TROUBLE):
+        bus = await Bus.connect([nats], name="demo")
+        try:
+            entry = await ControlBoard(bus).read()
+        finally:
+            await bus.close()
+        if entry.state is not None and (entry.state.mode or begun) != begun:
+            _say(f"  mode    {entry.state.mode}, as was asked for; POST {api}/mode/{begun} ends it")
 
 
 def _total(metric: Any) -> float:

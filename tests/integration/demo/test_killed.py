@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 
 from tests.support.processes import Command, command
@@ -20,8 +21,9 @@ pytestmark = [
 
 HOLES = """
 SELECT exchange, symbol, max(trade_id::bigint) - min(trade_id::bigint) + 1 - count(*) AS missing
-FROM market_trades WHERE received_at < now() - interval '2 seconds' GROUP BY exchange, symbol
-"""  # two writers may commit neighbouring batches in either order
+FROM market_trades WHERE received_at < now() - interval '2 seconds' AND exchange <> 'sim-bybit'
+GROUP BY exchange, symbol
+"""  # two writers may commit neighbouring batches in either order; Bybit's 60 trades are soon gone
 
 
 async def rows_of(running: Command, folder: Path, at_least: int) -> str:
@@ -55,12 +57,32 @@ async def fetch(dsn: str, query: str) -> list[Any]:
         await connection.close()
 
 
+async def control(api: str, method: str, path: str) -> Any:
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        headers = {"Content-Type": "application/json"}
+        answer = await client.request(method, api + path, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def feeds(api: str) -> set[tuple[str, str]]:
+    page = await control(api, "GET", "/api/v1/subscriptions")
+    return {(each["exchange"], each["symbol"]) for each in page["data"]["data"] if each["feed"]}
+
+
 async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
     with short_folder() as folder:
         arguments = ("demo", "--data", str(folder), "--rate", "100")
         async with command(*arguments, log=tmp_path / "first.log") as first:
             dsn = await rows_of(first, folder, 1_000)
             assert (folder / "endpoints.json").stat().st_mode & 0o777 == 0o600
+            api = str(json.loads((folder / "endpoints.json").read_bytes())["api"])
+            assert (await control(api, "POST", "/mode/test"))["mode"] == "test"
+            carried = await feeds(api)
+            dropped = next(each for each in carried if each[0] == "sim-kraken")
+            # In test mode the venue's own name means its simulation.
+            await control(api, "DELETE", f"/api/v1/subscriptions/kraken/{dropped[1].lower()}")
+            assert await feeds(api) == carried - {dropped}
             before = {tuple(row) for row in await fetch(dsn, "TABLE market_trades")}
             first.send(signal.SIGKILL)
             await first.ended(10)
@@ -69,6 +91,12 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
             dsn = await rows_of(second, folder, len(before) + 1_000)
             after = {tuple(row) for row in await fetch(dsn, "TABLE market_trades")}
             assert before <= after
+            api = str(json.loads((folder / "endpoints.json").read_bytes())["api"])
+
+            async def are_as_before() -> bool:
+                return await feeds(api) == carried - {dropped}
+
+            await second.until(are_as_before, 30)
 
             async def has_no_hole() -> bool:
                 # What was in flight at the kill comes back over REST within moments.
@@ -76,8 +104,8 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
 
             await second.until(has_no_hole, 30)
             assert len(await fetch(dsn, HOLES)) >= 5
-            gaps = await fetch(dsn, "SELECT state FROM market_gaps WHERE state <> 'filled'")
-            assert gaps == []
+            gaps = await fetch(dsn, "SELECT exchange FROM market_gaps WHERE state <> 'filled'")
+            assert {row["exchange"] for row in gaps} <= {"sim-bybit"}
             second.send(signal.SIGTERM)
             assert await second.ended(20) == 0, second.output
 
