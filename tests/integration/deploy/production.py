@@ -23,6 +23,7 @@ from tests.support.tools import run
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ROLES = tuple(ROLE_RIGHTS)
 VENUE = "sim-binance"
+START_S = 120  # five interpreters at once, on a machine that may have other work
 
 
 def marked(name: str) -> str:
@@ -145,10 +146,10 @@ async def production(dsn: str, folder: Path) -> AsyncIterator[Production]:
             process = started("run", role, user=role, log=f"{role}.log", port=ports[role])
             running.roles[role] = await stack.enter_async_context(process)
         klines = running.roles["klines"]
-        await klines.until(lambda: "streams_awaited" in klines.output, 30)
+        await klines.until(lambda: "streams_awaited" in klines.output, START_S)
         for word in ("migrate", "streams"):
             async with started(word, user="setup", log=f"{word}.log") as making:
-                assert await making.ended(30) == 0, making.output
+                assert await making.ended(START_S) == 0, making.output
         for role in ROLES:
-            await running.roles[role].until(partial(running.ready, role), 60)
+            await running.roles[role].until(partial(running.ready, role), START_S)
         yield running
