@@ -57,7 +57,7 @@ install -D -m 644 -t "$units" "$here"/*.service "$here"/*.target
 install -D -m 644 "$here/sysusers.conf" "$root/usr/lib/sysusers.d/market-ingestor.conf"
 install -D -m 644 "$here/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/market-ingestor.conf"
 install -D -m 644 -t "$root/usr/share/doc/market-ingestor" "$project/deploy/RUNBOOK.md" \
-  "$project/README.md"
+  "$project/deploy/SECURITY.md" "$project/README.md"
 mkdir -p "$etc"
 [ -e "$etc/config.toml" ] || install -m 640 "$project/deploy/config.example.toml" "$etc/config.toml"
 if [ ! -e "$etc/secrets/database-dsn" ]; then

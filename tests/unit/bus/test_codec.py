@@ -78,3 +78,10 @@ def test_what_is_not_a_batch_is_a_decode_error(payload: bytes) -> None:
     for decode in (codec.text_batch, codec.decimal_batch):
         with pytest.raises(DecodeError):
             decode("market.raw.a.B", payload)
+
+
+def test_a_field_that_a_later_version_adds_is_ignored() -> None:
+    """Readers of this version go on while writers of the next one are rolled out, and back."""
+    later = BATCH.replace(b'"n":412', b'"n":412,"added":{"x":[1]}')
+    assert codec.text_batch("s", later) == codec.text_batch("s", BATCH)
+    assert codec.mark("s", MARK.replace(b'"end"', b'"added":1,"end"')) == codec.mark("s", MARK)

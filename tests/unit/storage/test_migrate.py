@@ -1,5 +1,6 @@
 """Which files of the schema are still to be applied."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,34 @@ def test_the_files_of_the_checkout_are_found_in_order() -> None:
 def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no schema files"):
         load(tmp_path)
+
+
+# What a process of the version before, still running, would stumble over; or what cannot be undone.
+BREAKING = re.compile(
+    r"\b(?:DROP\s+(?:TABLE|COLUMN|VIEW|SCHEMA)|RENAME|TRUNCATE|ALTER\s+COLUMN\s+\w+\s+(?:TYPE|SET\s+NOT)"
+    r"|ADD\s+COLUMN\s+(?!IF)[^;]*NOT\s+NULL(?![^;]*DEFAULT))",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE market_trades DROP COLUMN side",
+        "ALTER TABLE market_gaps RENAME TO gaps",
+        "ALTER TABLE market_klines ALTER COLUMN revision TYPE bigint",
+        "ALTER TABLE market_trades ADD COLUMN venue text NOT NULL",
+    ],
+)
+def test_what_breaks_a_running_process_is_recognised(statement: str) -> None:
+    assert BREAKING.search(statement)
+
+
+def test_no_migration_breaks_processes_of_the_version_before() -> None:
+    assert not BREAKING.search(
+        "ALTER TABLE market_trades ADD COLUMN venue text NOT NULL DEFAULT ''"
+    )
+    for each in load():
+        text = re.sub(r"--.*", "", each.sql)
+        text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)  # functions run later
+        assert not BREAKING.search(text), each.name
