@@ -19,6 +19,19 @@ TOKEN_TIMEOUT_S: Final = 10.0
 DEFAULT_TOPICS: Final = ("stats.*.*",)  # prices and VWAP of everything
 
 
+KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))  # s, s, probes
+
+
+def _keep_alive(raw: socket.socket) -> None:
+    """Have the system find out that a client is gone: this protocol has no ping."""
+    with contextlib.suppress(OSError):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE:
+            option = getattr(socket, name, None)  # macOS names the first one otherwise
+            if option is not None:
+                raw.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class _Line(asyncio.Protocol):
     """One TCP client, and its `Sink`."""
 
@@ -45,9 +58,7 @@ class _Line(asyncio.Protocol):
             return
         self._address = address
         shrink_buffers(transport)
-        tcp = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _keep_alive(transport.get_extra_info("socket"))
         self._client = self._server.pump.join(self, address)
         self._client.is_trusted = not self._server.tokens
         loop = asyncio.get_running_loop()
@@ -63,6 +74,10 @@ class _Line(asyncio.Protocol):
             self._server.pump.part(self._client)
             self._client = None
             self._server.door.leave(self._address)
+
+    def eof_received(self) -> bool:
+        """Go on writing: ``echo 'stats.*.*' | nc`` has nothing more to say and wants to read."""
+        return True
 
     def resume_writing(self) -> None:
         if self._client is not None:

@@ -173,7 +173,7 @@ async def gateway(
     bus = await Bus.connect([url], name="gateway")
     running = Gateway(
         bus,
-        GatewayOptions(port=0, tcp_port=0, **options),
+        GatewayOptions(**{"port": 0, "tcp_port": 0} | options),
         history=history,
         is_test_mode=is_test_mode,
     )

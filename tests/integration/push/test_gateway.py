@@ -731,3 +731,16 @@ class TestLines:
                 await bus.closed(kline(0))
                 assert b'"closed.binance.BTCUSDT.1m"' in await reader.readline()
             writer.close()
+
+    async def test_client_that_only_listens_on_is_served(self, nats_server: NatsHandle) -> None:
+        async with market(nats_server.url) as bus, gateway(nats_server.url) as push:
+            reader, writer = await asyncio.open_connection("127.0.0.1", push.tcp_port)
+            writer.write(b"closed.*.*.1m\n")
+            writer.write_eof()  # as ``echo topics | nc`` may
+            async with asyncio.timeout(5):
+                while push.health().details["clients"] != 1:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                await bus.closed(kline(0))
+                assert b'"closed.binance.BTCUSDT.1m"' in await reader.readline()
+            writer.close()
