@@ -179,15 +179,23 @@ class Hub:
             self._let_go(old)
         before = self._latest.closed_through(candle.key)
         is_first = candle.revision == 1 and candle.open_time > before
-        topics: list[Topic] = [(KLINE, *candle.key), (CLOSED, *candle.key)]
-        for topic in topics + self._board.close(candle, is_first=is_first):
-            for log in self._index.route(topic):
-                log.append(candle)
-                self._touched[log] = None
+        for family in (KLINE, CLOSED):
+            self._append((family, *candle.key), candle)
+        for topic in self._board.close(candle, is_first=is_first):
+            if self._append(topic, candle):
+                self._board.tell(topic)
         for key in self._latest.close(candle.key, candle.open_time):
             self._gone(candle.key, key)
         if self._latest.open_times(candle.key):
             self._note(streams.KLINE_FAMILIES, candle.key)
+
+    def _append(self, topic: Topic, candle: Candle) -> bool:
+        """Give a candle to the logs of a topic; return whether there are any."""
+        logs = self._index.route(topic)
+        for log in logs:
+            log.append(candle)
+            self._touched[log] = None
+        return bool(logs)
 
     def _let_go(self, candle: Candle) -> None:
         for family in _CANDLE_LOGS:

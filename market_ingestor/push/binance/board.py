@@ -63,6 +63,10 @@ class Board:
         """Note that the value of a stream somebody reads changed."""
         self._cadence.note(topic)
 
+    def tell(self, topic: Topic) -> None:
+        """Note that a closed candle goes out to somebody who reads a stream."""
+        self._cadence.tell(topic)
+
     def close(self, candle: Candle, *, is_first: bool) -> list[Topic]:
         """Note a version of a closed candle; returns the streams it is an event of.
 
@@ -74,8 +78,6 @@ class Board:
         plain: Topic = (KLINES, *candle.key)
         if is_first and candle.open_time >= self._through.get(plain, candle.open_time):
             streams.append(plain)
-        for topic in streams:
-            self._cadence.tell(topic)
         if is_first:
             for family in KLINE_FAMILIES:
                 self._shown.pop((family, *candle.key), None)

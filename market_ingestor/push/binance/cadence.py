@@ -6,7 +6,8 @@ from typing import Final
 
 from market_ingestor.push.subscriptions import Topic
 
-REMEMBERED_MAX: Final = 10_000  # instants kept before those that are over are forgotten
+REMEMBERED: Final = 10_000  # instants kept before those that are over are forgotten, or twice
+# as many as are not over: so looking at them costs little per stream
 
 
 class Cadence:
@@ -21,6 +22,7 @@ class Cadence:
         self._noted: dict[Topic, None] = {}
         self._told: dict[Topic, None] = {}
         self._not_before: dict[Topic, float] = {}
+        self._remembered_max = REMEMBERED
         self._queue: list[tuple[float, Topic]] = []
         self._queued: dict[Topic, float] = {}
 
@@ -55,8 +57,9 @@ class Cadence:
             else:
                 self.defer(topic, at)
         self._noted.clear()
-        if len(self._not_before) > REMEMBERED_MAX:
+        if len(self._not_before) > self._remembered_max:
             self._not_before = {each: at for each, at in self._not_before.items() if at > now}
+            self._remembered_max = max(REMEMBERED, 2 * len(self._not_before))
         return ready
 
     def told(self, topic: Topic, now: float) -> None:

@@ -12,11 +12,25 @@ from tests.integration.push.test_gateway import (
     test_stopped_reader_delays_nobody_and_can_resume,
     test_two_clients_get_open_and_closed_candles,
 )
+from tests.integration.push.test_hostile import (
+    _close_what_is_held,
+    test_connections_of_one_address_are_cut_before_they_speak,
+    test_flood_of_fragments_ends_that_client,
+    test_flood_of_pings_ends_that_client,
+    test_half_open_handshakes_are_cut_and_take_nobodys_place,
+    test_socket_that_takes_nothing_is_given_up,
+)
 
 __all__ = [
     "TestLines",
+    "_close_what_is_held",
     "test_batches_are_arrays_of_messages",
+    "test_connections_of_one_address_are_cut_before_they_speak",
+    "test_flood_of_fragments_ends_that_client",
+    "test_flood_of_pings_ends_that_client",
+    "test_half_open_handshakes_are_cut_and_take_nobodys_place",
     "test_message_of_ten_megabytes_ends_that_client_only",
+    "test_socket_that_takes_nothing_is_given_up",
     "test_stop_closes_clients_with_going_away",
     "test_stopped_reader_delays_nobody_and_can_resume",
     "test_two_clients_get_open_and_closed_candles",
