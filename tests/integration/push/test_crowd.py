@@ -25,9 +25,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(240)]
 CLIENTS = int(os.environ.get("CROWD_CLIENTS", "10000"))
 SLOW = CLIENTS // 10
 OVERTAKEN = SLOW // 10  # of the slow ones: they read again only after the ring went on without them
+ROUNDS = 2  # a phase: what fills a socket
 SYMBOLS = [f"C{n:03}USDT" for n in range(50)]
 FILLER = "9" * 750  # makes a candle two kilobytes, so that few of them fill a socket
-RING_BYTES = 1_500_000  # some 300 such candles, six rounds of them
+RING_BYTES = 900_000  # some 190 such candles, not quite four rounds of them
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CLIENT_BYTES_MAX = 25 * 1024
 
@@ -44,6 +45,13 @@ class Process(NamedTuple):
         """Return the bytes of memory it occupies."""
         text = Path(f"/proc/{self.command.process.pid}/statm").read_text(encoding="ascii")
         return int(text.split()[1]) * PAGE_BYTES
+
+    @property
+    def seconds(self) -> float:
+        """Return the processor time it has taken so far."""
+        text = Path(f"/proc/{self.command.process.pid}/stat").read_text(encoding="ascii")
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def is_ready(self) -> bool:
         async with httpx2.AsyncClient() as client:
@@ -132,7 +140,7 @@ class Group(NamedTuple):
         self, clients: CrowdHandle, topic_lists: list[list[str]], **options: Any
     ) -> None:
         """Connect and subscribe."""
-        order = {"group": self.name, "topics": topic_lists, "timeout_s": 60, **options}
+        order = {"group": self.name, "topics": topic_lists, "timeout_s": 120, **options}
         assert await clients.do("join", **order), self.name
 
     async def has_all(self, clients: CrowdHandle, rounds: Rounds) -> None:
@@ -166,8 +174,8 @@ async def test_ten_thousand_clients_get_every_candle(
         print(json.dumps(figures))  # noqa: T201 - the figures of the benchmarks' README
         assert figures["bytes_per_client"] <= CLIENT_BYTES_MAX
         assert figures["bytes_per_client_stopped"] <= CLIENT_BYTES_MAX
-        # On busy cores single rounds vary much; what waits for a client shows in seconds.
-        assert figures["beside"]["p50"] < 2 * figures["alone"]["p50"] + 0.5
+        # Processor time, because delays on busy cores tell of everything else that runs there.
+        assert figures["beside"]["seconds"] < 1.5 * figures["alone"]["seconds"] + 0.5
 
 
 async def _fast_and_slow(bus: Market, push: Process, clients: CrowdHandle) -> dict[str, Any]:
@@ -175,7 +183,7 @@ async def _fast_and_slow(bus: Market, push: Process, clients: CrowdHandle) -> di
     fast = Group("fast", CLIENTS - SLOW, 2, 0)
     await fast.join(clients, [topics(*two_symbols(n)) for n in range(fast.size)])
     figures: dict[str, Any] = {"clients": CLIENTS, "join_s": time.monotonic() - began}
-    figures["alone"] = await _delays(rounds, clients, fast)
+    figures["alone"] = await _delays(push, rounds, clients, fast)
 
     slow = Group("slow", SLOW - OVERTAKEN, len(SYMBOLS), rounds.last)
     late = Group("overtaken", OVERTAKEN, len(SYMBOLS), rounds.last)
@@ -183,13 +191,13 @@ async def _fast_and_slow(bus: Market, push: Process, clients: CrowdHandle) -> di
         await group.join(clients, [topics("*")] * group.size, receive_buffer=4_096)
         await clients.do("stop", group=group.name)
     figures["bytes_per_client"] = (push.memory - before) // CLIENTS
-    await _delays(rounds, clients, fast)  # what fits into the sockets of those that stopped
-    figures["beside"] = await _delays(rounds, clients, fast)
+    await _delays(push, rounds, clients, fast)  # what fits into the sockets of those that stopped
+    figures["beside"] = await _delays(push, rounds, clients, fast)
     figures["bytes_per_client_stopped"] = (push.memory - before) // CLIENTS
 
     await clients.do("read", group=slow.name)
     await slow.has_all(clients, rounds)
-    await _delays(rounds, clients, fast)
+    await _delays(push, rounds, clients, fast)
     await clients.do("read", group=late.name)
     for group in (slow, late):
         await group.has_all(clients, rounds)
@@ -202,9 +210,16 @@ async def _fast_and_slow(bus: Market, push: Process, clients: CrowdHandle) -> di
     return figures
 
 
-async def _delays(rounds: Rounds, clients: CrowdHandle, fast: Group) -> Any:
-    """Have three rounds, and return how long their candles took to those that read at once."""
-    for _ in range(3):
+async def _delays(
+    push: Process, rounds: Rounds, clients: CrowdHandle, fast: Group
+) -> dict[str, Any]:
+    """Have rounds, and return how long their candles took to those that read at once.
+
+    ``seconds`` is what the gateway worked for it.
+    """
+    before = push.seconds
+    for _ in range(ROUNDS):
         await rounds.publish()
         await fast.has_all(clients, rounds)
-    return await clients.do("delays", group=fast.name)
+    delays: dict[str, Any] = await clients.do("delays", group=fast.name)
+    return delays | {"seconds": push.seconds - before}

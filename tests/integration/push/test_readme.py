@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.push.harness import MINUTE, START, gateway, kline, market
-from tests.integration.roles.test_processes import free_ports
+from tests.support.ports import free_ports
 from tests.support.processes import PROJECT
 from tests.support.servers import NatsHandle
 
