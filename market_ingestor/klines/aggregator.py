@@ -43,6 +43,7 @@ class Aggregator:
         last_price: Newest close, for flat candles.
         folded: Trades folded in so far.
         fresh: The trades the last batch brought that were folded.
+        read_to: Sequence of the newest batch read.
         heard_us: Time of the reader's clock at the last sign of life.
     """
 
@@ -61,6 +62,7 @@ class Aggregator:
         self.last_price: Decimal | None = None
         self.folded = 0
         self.fresh: list[Columns] = []
+        self.read_to = 0
         self.heard_us = 0
         self.heard_value_us: int | None = None
 
@@ -69,6 +71,7 @@ class Aggregator:
     def batch(self, facts: BatchFacts, columns: Columns, sequence: int) -> list[Closing]:
         """Take in a batch and return the windows it closed, shorter periods first."""
         self.fresh = []
+        self.read_to = sequence
         if self.has_lost:
             self.known.forget_to(min(columns.ids) - 1)
             self._begin_after_loss(max(columns.times), sequence)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from market_ingestor.klines.columns import Columns
-from market_ingestor.klines.completeness import Change, Completeness, Evidence
+from market_ingestor.klines.completeness import Completeness, Evidence
 from market_ingestor.klines.dirty import DirtyWindows, WindowKey
 from market_ingestor.klines.facts import Closing, Rules
+from market_ingestor.klines.holes import Change
 from market_ingestor.klines.longer import LongerWindows
 from market_ingestor.model.kline import Reason
 from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, closes, open_time

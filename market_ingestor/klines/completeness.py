@@ -5,13 +5,14 @@ whether one feed was up. It never looks at prices and knows no windows, only spa
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import Enum
-from itertools import pairwise
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
-from market_ingestor.klines.columns import Columns, is_run
+from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.feeds import Feeds
+from market_ingestor.klines.forgotten import Forgotten
+from market_ingestor.klines.holes import Change, Hole, Run, runs, split
 from market_ingestor.model.trade import Source
 
 LOST_MAX: Final = 256  # trades the database refused; a healthy one refuses none
@@ -30,57 +31,6 @@ class Evidence(Enum):
     HOLED = "something is missing"
 
 
-class Hole(NamedTuple):
-    """Ids strictly between two that were read, with the trade times of these two."""
-
-    after_id: int
-    before_id: int
-    from_us: int
-    to_us: int
-
-
-class Change(NamedTuple):
-    """A span whose evidence changed: a hole was found there, or (part of) one closed."""
-
-    reason: Literal["gap", "repair"]
-    from_us: int
-    to_us: int
-
-
-class Run(NamedTuple):
-    """Consecutive ids, all accounted for, with the times of the trades at its ends."""
-
-    first_id: int
-    last_id: int
-    first_us: int
-    last_us: int
-
-
-def runs(columns: Columns, prev_id: int | None, source: Source) -> list[Run]:
-    """Return what a batch accounts for, ascending.
-
-    In a ``rest`` batch the venue itself listed the trades, and ``prev_id`` before them, next to
-    each other: ids between them do not exist.
-    """
-    ids, times = columns.ids, columns.times
-    if is_run(ids) and source == "ws":
-        return [Run(ids[0], ids[-1], times[0], times[-1])]
-    if source == "rest" and all(left < right for left, right in pairwise(ids)):
-        start = ids[0] if prev_id is None or prev_id >= ids[0] else prev_id + 1
-        return [Run(start, ids[-1], times[0], times[-1])]
-    return list(_runs(sorted(set(zip(ids, times, strict=True)))))
-
-
-def _runs(rows: list[tuple[int, int]]) -> Iterator[Run]:
-    start = before = rows[0]
-    for row in rows[1:]:
-        if row[0] > before[0] + 1:
-            yield Run(start[0], before[0], start[1], before[1])
-            start = row
-        before = row
-    yield Run(start[0], before[0], start[1], before[1])
-
-
 class Completeness:
     """The evidence for one symbol.
 
@@ -91,8 +41,7 @@ class Completeness:
         last_id: Highest id read, with its time ``last_us``.
         since_us: Nothing can be said of spans that begin before it.
         proven_us: The symbol's feeds were heard up to here, with all they had.
-        forgotten_us: Holes before it may have been forgotten.
-        holes_forgotten: How many the bound has cost.
+        forgotten: Where there were more holes than are kept; the database knows which.
         lost: Ids that were read but cannot be stored, with their times.
         feeds: Who was up when; for venues without such ids the only evidence.
     """
@@ -105,8 +54,7 @@ class Completeness:
         self.last_us = 0
         self.since_us: int | None = None
         self.proven_us = 0
-        self.forgotten_us = 0
-        self.holes_forgotten = 0
+        self.forgotten: Forgotten | None = None
         self.holes: list[Hole] = []
         self.lost: dict[int, int] = {}
 
@@ -122,6 +70,8 @@ class Completeness:
         changes: list[Change] = []
         for run in accounted:
             self._cover(run, changes)
+            if self.forgotten is not None:
+                self.forgotten.note(run)
         return changes
 
     def stored(self, columns: Columns) -> list[Change]:
@@ -139,7 +89,9 @@ class Completeness:
         """Note a trade that was read but cannot be stored: it is missing for good."""
         self.lost[trade_id] = time_us
         while len(self.lost) > LOST_MAX:
-            self.forgotten_us = max(self.forgotten_us, self.lost.pop(next(iter(self.lost))))
+            oldest = next(iter(self.lost))
+            at_us = self.lost.pop(oldest)
+            self._forget(Hole(oldest - 1, oldest + 1, at_us, at_us))
 
     def has_lost(self, from_us: int, to_us: int) -> bool:
         """Return whether a trade of ``[from_us, to_us)`` cannot be stored."""
@@ -155,9 +107,11 @@ class Completeness:
             return Evidence.HOLED
         if any(hole.from_us < to_us and hole.to_us >= from_us for hole in self.holes):
             return Evidence.HOLED
+        if self.forgotten is not None and self.forgotten.touches(from_us, to_us):
+            return Evidence.UNKNOWN
         if self.has_holes or not self.is_contiguous:
             return Evidence.PROVEN if self.feeds.cover(from_us, to_us) else Evidence.UNKNOWN
-        if self.since_us is None or from_us < max(self.since_us, self.forgotten_us):
+        if self.since_us is None or from_us < self.since_us:
             return Evidence.UNKNOWN
         return Evidence.PROVEN if self.proven_us >= to_us else Evidence.UNCONFIRMED
 
@@ -205,6 +159,7 @@ class Completeness:
 
     def _reset(self, run: Run) -> None:
         self.holes.clear()
+        self.forgotten = None
         self.since_us = run.first_us
         self.last_id, self.last_us = run.last_id, run.last_us
 
@@ -215,9 +170,41 @@ class Completeness:
 
     def _bound(self) -> None:
         while len(self.holes) > HOLES_MAX:
-            oldest = self.holes.pop(0)
-            self.forgotten_us = max(self.forgotten_us, oldest.to_us)
-            self.holes_forgotten += 1
+            self._forget(self.holes.pop(0))
+
+    def _forget(self, hole: Hole) -> None:
+        if self.forgotten is None:
+            self.forgotten = Forgotten(hole)
+        else:
+            self.forgotten.widen(hole)
+
+    def recall(self, gaps: Sequence[Hole], *, is_all: bool) -> tuple[int, int] | None:
+        """Take in which ids the database lacks where holes were forgotten.
+
+        As many as fill half of the room become holes again; the rest stays forgotten.
+
+        Args:
+            gaps: Ascending.
+            is_all: There are no more than these.
+
+        Returns:
+            The span of time that can be judged again, None when nothing was gained.
+        """
+        forgotten = self.forgotten
+        if forgotten is None:
+            return None
+        room = max(HOLES_MAX // 2 - len(self.holes), 0)
+        if not room and gaps:
+            return None
+        found, rest = forgotten.recall(gaps, room=room, is_all=is_all)
+        begin, end = forgotten.span.from_us, forgotten.span.to_us
+        if rest is None:
+            self.forgotten = None
+        else:
+            end = rest.from_us
+            forgotten.span = rest
+        self.holes = sorted(found + self.holes)
+        return begin, end
 
     def _fill(self, run: Run, changes: list[Change]) -> None:
         """Take a run out of the holes it lies in."""
@@ -225,29 +212,6 @@ class Completeness:
         high = bisect_left(self.holes, run.last_id, lo=low, key=lambda hole: hole.after_id)
         left: list[Hole] = []
         for hole in self.holes[low:high]:
-            left += self._split(hole, run, changes)
+            left += split(hole, run, changes)
         self.holes[low:high] = left
         self._bound()
-
-    @staticmethod
-    def _split(hole: Hole, run: Run, changes: list[Change]) -> Iterator[Hole]:
-        """Yield what remains of a hole that a run reaches into."""
-        starts_inside = run.first_id > hole.after_id
-        ends_inside = run.last_id < hole.before_id
-        first_us = run.first_us if starts_inside else hole.from_us
-        last_us = run.last_us if ends_inside else hole.to_us
-        if run.first_id > hole.after_id + 1:
-            yield Hole(
-                hole.after_id,
-                run.first_id,
-                min(hole.from_us, first_us),
-                max(hole.from_us, first_us),
-            )
-        else:
-            changes.append(Change("repair", hole.from_us, first_us))
-        if run.last_id < hole.before_id - 1:
-            yield Hole(
-                run.last_id, hole.before_id, min(last_us, hole.to_us), max(last_us, hole.to_us)
-            )
-        else:
-            changes.append(Change("repair", last_us, hole.to_us))

@@ -23,6 +23,7 @@ from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.dirty import DIRTY_MAX, Dirty, WindowKey
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication, next_version
+from market_ingestor.klines.recall import recall
 from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import Version
 from market_ingestor.klines.window import Fold
@@ -94,15 +95,27 @@ class Corrections:
         loop = asyncio.get_running_loop()
         while True:
             await ask(asyncio.sleep(POLL_S))
-            dirty = [each for each in self._aggregators.values() if len(each.closed.dirty)]
+            everything = self._aggregators.values()
+            dirty = [each for each in everything if len(each.closed.dirty)]
+            unsure = [each for each in everything if each.completeness.forgotten is not None]
             self.waiting = sum(len(each.closed.dirty) for each in dirty)
             metrics.klines_dirty.set(self.waiting)
-            if not dirty or loop.time() < self._away_until or not await self._ask_floors():
+            is_idle = not dirty and not unsure
+            if is_idle or loop.time() < self._away_until or not await self._ask_floors():
                 continue
             self._forget(loop.time())
             for aggregator in dirty:
                 self._take_ready(aggregator, loop.time())
                 await self._scan(aggregator)
+            for aggregator in unsure:
+                await self._recall(aggregator)
+
+    async def _recall(self, aggregator: Aggregator) -> None:
+        try:
+            async with self._queries:
+                await recall(aggregator, self._store, self._floors.raw)
+        except (StoreUnavailableError, TimeoutError) as problem:
+            self._note_away(problem, asyncio.get_running_loop().time())
 
     async def _ask_floors(self) -> bool:
         try:
@@ -199,9 +212,8 @@ class Corrections:
                 self._carry_over(aggregator, published, before, known[0], sequence)
             # Also when another processor published it: it may not live to correct the longer ones.
             aggregator.closed.soil_longer(opened, dirty.reason, sequence)
-        aggregator.closed.dirty.settle(
-            period, opened, sequence, now()
-        )  # last: a record may be written
+        # Last: a record may be written at any moment.
+        aggregator.closed.dirty.settle(period, opened, sequence, now())
 
     def _note_vanished(self, aggregator: Aggregator, period: str, opened: int) -> None:
         self.vanished += 1

@@ -30,6 +30,30 @@ class CandleStore(Protocol):
             StoreUnavailableError: The database cannot answer now.
         """
 
+    async def gaps(
+        self,
+        exchange: str,
+        symbol: str,
+        after_id: int,
+        before_id: int,
+        from_us: int,
+        to_us: int,
+        *,
+        limit: int,
+    ) -> Sequence[tuple[int, int, int, int]]:
+        """Return the first stretches of ids between two that are not stored.
+
+        Args:
+            from_us: Time of the trade ``after_id``, UTC microseconds; ``to_us`` of ``before_id``.
+
+        Returns:
+            The stored, or given, ids on both sides of each with their times: (after id, before
+            id, from, to), ascending.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
     async def klines(
         self, exchange: str, symbol: str, period: str, from_ms: int, to_ms: int
     ) -> Sequence[Kline]:

@@ -13,8 +13,9 @@ import msgspec
 
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.completeness import Hole
 from market_ingestor.klines.dirty import Rescan
+from market_ingestor.klines.forgotten import Forgotten
+from market_ingestor.klines.holes import Hole
 from market_ingestor.model.decimals import canonical
 from market_ingestor.model.kline import Reason
 from market_ingestor.model.period import BASE_PERIOD
@@ -53,7 +54,8 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     last_us: int = 0
     since_us: int | None = None
     proven_us: int = 0
-    forgotten_us: int = 0
+    forgotten: Hole | None = None
+    accounted: list[tuple[int, int]] = []
     holes: list[Hole] = []
     lost: dict[int, int] = {}
     seen: list[tuple[int, int]] | None = None
@@ -114,8 +116,7 @@ def decode(payload: bytes) -> ResumeRecord:
 def encode(record: ResumeRecord) -> bytes:
     """Return a record as JSON of at most `RECORD_BYTES_MAX` bytes.
 
-    Beyond that it forgets holes and ids: spans before them can then no longer be proven, and
-    minutes read again are left to the database.
+    Beyond that it forgets holes and ids: both are left to the database.
     """
     payload = msgspec.json.encode(record)
     if len(payload) <= RECORD_BYTES_MAX:
@@ -127,11 +128,23 @@ def encode(record: ResumeRecord) -> bytes:
             unconfirmed=[],
             seen=None,
             minutes=[],
-            forgotten_us=max([each.forgotten_us, *(hole.to_us for hole in each.holes)]),
+            forgotten=_span(each),
+            accounted=[],
         )
         for name, each in record.symbols.items()
     }
     return msgspec.json.encode(msgspec.structs.replace(record, symbols=symbols))
+
+
+def _span(record: SymbolRecord) -> Hole | None:
+    """Return the span of all holes, kept and forgotten."""
+    holes = [*record.holes, *([] if record.forgotten is None else [record.forgotten])]
+    if not holes:
+        return None
+    whole = Forgotten(holes[0])
+    for hole in holes:
+        whole.widen(hole)
+    return whole.span
 
 
 def position(aggregators: Iterable[Aggregator], next_sequence: int) -> int:
@@ -165,7 +178,8 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
         last_us=completeness.last_us,
         since_us=completeness.since_us,
         proven_us=completeness.proven_us,
-        forgotten_us=completeness.forgotten_us,
+        forgotten=None if completeness.forgotten is None else completeness.forgotten.span,
+        accounted=[] if completeness.forgotten is None else list(completeness.forgotten.accounted),
         holes=list(completeness.holes),
         lost=dict(completeness.lost),
         seen=aggregator.known.dump(each.ids for each in aggregator.open.windows.values()),
@@ -217,7 +231,10 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
     completeness.last_us = record.last_us
     completeness.since_us = record.since_us
     completeness.proven_us = record.proven_us
-    completeness.forgotten_us = record.forgotten_us
+    if record.forgotten is not None:
+        completeness.forgotten = Forgotten(record.forgotten)
+        for first_id, last_id in record.accounted:
+            completeness.forgotten.accounted.add_range(first_id, last_id)
     completeness.holes = list(record.holes)
     completeness.lost = dict(record.lost)
     completeness.feeds.load(record.feeds)

@@ -19,8 +19,10 @@ from market_ingestor.runtime.bus_setup import check_server, login, make_streams
 from market_ingestor.simulator import SimulateOptions, Simulation
 from market_ingestor.storage.account import account
 from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.progress import Progress
+from market_ingestor.storage.times import at_ms
 from market_ingestor.storage.timescale import Database
-from market_ingestor.storage.verify import floors_passed, verify
+from market_ingestor.storage.verify import VerifyReport, verify
 
 REACH_TIMEOUT_S: Final = 5.0
 EXIT_FAILED: Final = 1
@@ -111,12 +113,26 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
             periods=settings.klines.periods,
             lateness_s=settings.klines.lateness_s,
             trade_retention_s=settings.save.trade_retention,
-            settle=floors_passed(await connected_bus(settings, stack)),
+            progress=Progress(await connected_bus(settings, stack)),
         )
     for difference in report.differences:
         click.echo(str(difference))
+    for line in _unclosed_lines(report):
+        click.echo(line)
     click.echo(f"{report.compared} candles compared, {len(report.differences)} differ")
     return EXIT_FAILED if report.differences else 0
+
+
+def _unclosed_lines(report: VerifyReport) -> list[str]:
+    """Return a line for each instrument that klines is behind with."""
+    windows: dict[tuple[str, str], list[int]] = {}
+    for each in report.unclosed:
+        windows.setdefault((each.exchange, each.symbol), []).append(each.open_time)
+    return [
+        f"{exchange} {symbol}: {len(opened)} windows from {at_ms(min(opened)):%FT%TZ} on are not"
+        " closed yet: klines does not run, or has not read so far"
+        for (exchange, symbol), opened in windows.items()
+    ]
 
 
 async def verify_account(settings: Settings) -> int:

@@ -11,7 +11,7 @@ from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import close_time
 from market_ingestor.model.trade import WIRE_VERSION, DecimalTrade, Trade
 from market_ingestor.storage.queries import QUERIES
-from market_ingestor.storage.times import at_ms, microseconds
+from market_ingestor.storage.times import at, at_ms, microseconds
 from market_ingestor.storage.timescale import Database, Record
 
 KLINES_MAX: Final = 2**31 - 1  # a window asks for all it needs; LIMIT must say something
@@ -51,6 +51,43 @@ class DatabaseCandleStore:
                 side=row["side"],
                 time_us=microseconds(row["time"]),
             )
+            for row in rows
+        ]
+
+    async def gaps(
+        self,
+        exchange: str,
+        symbol: str,
+        after_id: int,
+        before_id: int,
+        from_us: int,
+        to_us: int,
+        *,
+        limit: int,
+    ) -> Sequence[tuple[int, int, int, int]]:
+        """Return the first stretches of ids between two that are not stored.
+
+        Args:
+            from_us: Time of the trade ``after_id``, UTC microseconds; ``to_us`` of ``before_id``.
+
+        Returns:
+            The ids on both sides of each with their times: (after id, before id, from, to).
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(
+            QUERIES["missing_ids"],
+            exchange,
+            symbol,
+            after_id,
+            before_id,
+            at(from_us),
+            at(to_us),
+            limit,
+        )
+        return [
+            (row["id"], row["next_id"], microseconds(row["time"]), microseconds(row["next_time"]))
             for row in rows
         ]
 

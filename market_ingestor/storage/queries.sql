@@ -271,6 +271,30 @@ FROM market_trades
 WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
 ORDER BY length(trade_id), trade_id
 
+-- name: missing_ids
+-- $1 exchange, $2 symbol, $3 and $4 ids of a venue whose ids grow by one, $5 and $6 their times, $7
+-- limit: the first stretches of ids between the two that are not stored, with what is on both sides.
+WITH present AS (
+    SELECT trade_id::bigint AS id, time
+    FROM market_trades
+    WHERE exchange = $1 AND symbol = $2
+        AND time >= $5::timestamptz - interval '1 hour'
+        AND time <= $6::timestamptz + interval '1 hour'
+    UNION ALL
+    VALUES ($3::bigint, $5::timestamptz), ($4::bigint, $6::timestamptz)
+),
+steps AS (
+    SELECT id, time, lead(id) OVER ascending AS next_id, lead(time) OVER ascending AS next_time
+    FROM present
+    WHERE id BETWEEN $3 AND $4
+    WINDOW ascending AS (ORDER BY id)
+)
+SELECT id, next_id, time, next_time
+FROM steps
+WHERE next_id > id + 1
+ORDER BY id
+LIMIT $7
+
 -- name: window_klines
 -- $1 exchange, $2 symbol, $3 period, $4 from, $5 to (exclusive), $6 limit: oldest first. Numbers
 -- leave as plain text without trailing zeros, the one spelling of each.

@@ -4,25 +4,29 @@ The proof of invariant 3: after any fault, once settled, the candles equal what 
 the trades, for every period. Deliberately shares no code with the processor that made them.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from market_ingestor.bus import subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bus
-from market_ingestor.model.period import PERIOD_MS, WEEK_MS, open_time
+from market_ingestor.model.period import PERIOD_MS, WEEK_MS, closes, open_time
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import at_ms, microseconds
 from market_ingestor.storage.timescale import Database
 
 SETTLE_S: Final = 30.0  # beyond lateness: corrections are gathered and both savers catch up
 LATENESS_S: Final = 2.0  # the default of ``klines.lateness_s``
-FLOOR_POLL_S: Final = 0.2
 
-Settle = Callable[[], Awaitable[None]]
+
+class Progress(Protocol):
+    """How far what makes the candles has come (`storage.progress.Progress`)."""
+
+    async def settle(self) -> None:
+        """Return when what is on the bus now is in trades and candles."""
+
+    async def closed_through(self) -> Mapping[tuple[str, str], int] | None:
+        """Return per instrument up to when windows are closed, Unix ms; None when unknown."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -57,10 +61,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was compared, and what differs."""
+    """What was compared.
+
+    Attributes:
+        differences: What is wrong.
+        unclosed: Windows without a candle that nobody has closed yet: whoever makes candles is
+            not running, or has not read so far.
+    """
 
     compared: int
     differences: Sequence[Difference]
+    unclosed: Sequence[Difference] = ()
 
 
 class _Raw(msgspec.Struct, frozen=True, gc=False):
@@ -85,7 +96,7 @@ async def verify(
     lateness_s: float = LATENESS_S,
     trade_retention_s: float = 0,
     now: datetime | None = None,
-    settle: Settle | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """Compare stored candles with stored trades, window by window.
 
@@ -98,8 +109,8 @@ async def verify(
         from_time: Windows open at or after this.
         to_time: And end at or before this.
         now: Judges what is settled; the current time by default.
-        settle: Awaited before the second reading; returns when what was on the bus at its call
-            is saved (`floors_passed`).
+        progress: Asked before the second reading to wait, and after it which windows were
+            closed; without it every window without a candle is wrong.
 
     Raises:
         StoreUnavailableError: The database cannot answer.
@@ -121,12 +132,26 @@ async def verify(
             compared += count
             if found:
                 suspects.append((*name, week))
-    if suspects and settle is not None:
-        await settle()
+    if not suspects:
+        return VerifyReport(compared=compared, differences=[])
+    if progress is not None:
+        await progress.settle()
     for suspect in suspects:
         _, found = await check.week(*suspect)
         differences += found
-    return VerifyReport(compared=compared, differences=differences)
+    closed = None if progress is None else await progress.closed_through()
+    unclosed = [each for each in differences if closed is not None and _is_open(each, closed)]
+    return VerifyReport(
+        compared=compared,
+        differences=[each for each in differences if each not in unclosed],
+        unclosed=unclosed,
+    )
+
+
+def _is_open(difference: Difference, closed: Mapping[tuple[str, str], int]) -> bool:
+    """Return whether a window has no candle because it was not closed."""
+    through = closed.get((difference.exchange, difference.symbol), 0)
+    return difference.actual is None and closes(difference.period, difference.open_time) > through
 
 
 class _Check:
@@ -184,30 +209,3 @@ def _texts(values: Mapping[str, msgspec.Raw] | None) -> Mapping[str, str] | None
     if values is None:
         return None
     return {name: bytes(value).decode().strip('"') for name, value in values.items()}
-
-
-def floors_passed(bus: Bus, *, timeout_s: float = 60.0) -> Settle:
-    """Return what waits until the savers are past everything that is on the bus when it is called.
-
-    It gives up quietly after ``timeout_s`` seconds: the comparison then speaks for itself.
-    """
-
-    async def wait() -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                for stream in (subjects.RAW_STREAM, subjects.KLINE_STREAM):
-                    last = (await bus.stream_state(stream)).last_sequence
-                    await _wait_past(bus, stream, last)
-        except TROUBLE:
-            return
-
-    return wait
-
-
-async def _wait_past(bus: Bus, stream: str, sequence: int) -> None:
-    """Return when the savers' ack floor on a stream has reached a sequence."""
-    while True:
-        state = await bus.consumer_state(stream, subjects.SAVE_DURABLE)
-        if state is not None and state.ack_floor >= sequence:
-            return
-        await asyncio.sleep(FLOOR_POLL_S)

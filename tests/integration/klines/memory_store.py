@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
@@ -57,6 +58,28 @@ class MemoryStore:
             if from_ms * 1_000 <= trade.time_us < to_ms * 1_000
         ]
         return sorted(found, key=lambda trade: (len(trade.id), trade.id))
+
+    async def gaps(
+        self,
+        exchange: str,
+        symbol: str,
+        after_id: int,
+        before_id: int,
+        from_us: int,
+        to_us: int,
+        *,
+        limit: int,
+    ) -> Sequence[tuple[int, int, int, int]]:
+        self._ask()
+        await asyncio.sleep(0)
+        stored = {int(each.id): each.time_us for each in self.rows[exchange, symbol].values()}
+        inside = {each: at for each, at in stored.items() if after_id <= each <= before_id}
+        known = sorted(({after_id: from_us, before_id: to_us} | inside).items())
+        return [
+            (left, right, left_us, right_us)
+            for (left, left_us), (right, right_us) in pairwise(known)
+            if right > left + 1
+        ][:limit]
 
     async def klines(
         self, exchange: str, symbol: str, period: str, from_ms: int, to_ms: int

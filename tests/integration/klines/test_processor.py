@@ -14,6 +14,7 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
+from market_ingestor.klines.completeness import HOLES_MAX
 from market_ingestor.klines.dirty import DirtyWindows
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.klines.resume import decode, key_of
@@ -136,6 +137,40 @@ async def test_a_hole_makes_a_candle_incomplete_and_its_refill_complete(
         await refill.trades((3, MINUTE + 10_000), (4, MINUTE + 20_000), prev_id="2")
         found = await wait_versions(setting.bus, 3)
         assert brief(found)[2] == (1, 2, "repair", True, 4)
+
+
+async def test_more_holes_than_are_kept_still_end_in_complete_candles(
+    nats_server: NatsHandle,
+) -> None:
+    """Every second trade is missing for five minutes; a refill brings all but one of them."""
+    count = 2 * HOLES_MAX + 40
+    step = 5 * MINUTE // count
+    refill_ids = [number for number in range(3, count + 2, 2) if number != 101]
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.feed.trades((1, 1_000))
+        for number in range(2, count + 2, 2):
+            await setting.feed.trades((number, MINUTE + (number - 2) * step))
+        await setting.feed.mark(7 * MINUTE)
+        await wait_versions(setting.bus, 6)
+        (aggregator,) = processor.intake.aggregators.values()
+        assert aggregator.completeness.forgotten is not None
+        refill = Feed(setting.publisher, "refill", source="rest")
+        for number in refill_ids:
+            await refill.trades(
+                (number, MINUTE + (number - 2) * step), received=7 * MINUTE, prev_id=str(number - 1)
+            )
+        await until(lambda: aggregator.completeness.forgotten is None)
+        await setting.settled(processor)
+        found = setting.store.candles["binance", "BTCUSDT", "1m"]
+        holed = MINUTE + 99 * step
+        assert [(opened - T0) // MINUTE for opened, each in found.items() if not each.complete] == [
+            0,
+            holed // MINUTE,
+        ]
+        assert sum(each.trade_count for each in found.values()) == count + 1 - 1
+        await refill.trades((101, holed), received=7 * MINUTE, prev_id="100")
+        await until(lambda: found[T0 + holed // MINUTE * MINUTE].complete)
+        await setting.settled(processor)
 
 
 async def test_ids_the_venue_does_not_have_complete_a_candle_without_new_trades(

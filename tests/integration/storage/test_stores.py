@@ -75,6 +75,38 @@ async def test_trades_of_a_window_come_in_the_venues_order(database: Database) -
     assert str(found[1].price) == "0.10"
 
 
+async def test_whether_anything_is_stored(database: Database) -> None:
+    store = DatabaseCandleStore(database)
+    assert await store.holds() == (False, False)
+    await put_trades(database, trade(1))
+    assert await store.holds() == (True, False)
+    await put_candles(database, [candle(0)])
+    assert await store.holds() == (True, True)
+
+
+async def test_ids_that_are_not_stored_are_told_with_their_neighbours(database: Database) -> None:
+    ids = [8, 9, 11, 12, 15, 103, 200]
+    await put_trades(database, *(trade(number) for number in ids))
+    store = DatabaseCandleStore(database)
+
+    async def gaps(after: int, before: int, limit: int = 9) -> list[tuple[int, int]]:
+        found = await store.gaps(
+            EXCHANGE, SYMBOL, after, before, START_US + after * 1_000, START_US + before * 1_000,
+            limit=limit,
+        )  # fmt: skip
+        assert all(
+            (from_us, to_us) == (START_US + left * 1_000, START_US + right * 1_000)
+            for left, right, from_us, to_us in found
+        )
+        return [(left, right) for left, right, _, _ in found]
+
+    assert await gaps(8, 103) == [(9, 11), (12, 15), (15, 103)]
+    assert await gaps(8, 103, limit=2) == [(9, 11), (12, 15)]
+    assert await gaps(11, 12) == []
+    assert await gaps(5, 9) == [(5, 8)]  # what is said to be there need not be stored
+    assert await gaps(300, 302) == [(300, 302)]
+
+
 async def test_candles_come_back_with_one_spelling_of_each_number(database: Database) -> None:
     await put_candles(database, [candle(1), candle(0), candle(0, revision=2, close="1.6000")])
     store = DatabaseCandleStore(database)

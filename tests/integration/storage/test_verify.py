@@ -196,10 +196,37 @@ async def test_a_difference_that_heals_meanwhile_is_not_reported(database: Datab
     candles = folded(trades)
     await put(database, trades, candles[1:])
 
-    async def settle() -> None:
-        await put(database, [], candles[:1])
+    class Healing:
+        async def settle(self) -> None:
+            await put(database, [], candles[:1])
 
-    assert (await verify(database, now=LATER, settle=settle)).differences == []
+        async def closed_through(self) -> None:
+            return None
+
+    assert (await verify(database, now=LATER, progress=Healing())).differences == []
+
+
+async def test_windows_nobody_has_closed_yet_are_told_from_wrong_ones(database: Database) -> None:
+    class Behind:
+        async def settle(self) -> None:
+            pass
+
+        async def closed_through(self) -> dict[tuple[str, str], int]:
+            return {(EXCHANGE, SYMBOL): MONDAY_US // 1_000 + 120_000}
+
+    trades = [trade(n, time_us=MONDAY_US + n * 30_000_000) for n in range(8)]  # four minutes
+    candles = [each for each in folded(trades) if each.period == "1m"]
+    await put(database, trades, [candles[1], candles[3]])
+    await database.value("UPDATE market_klines SET close = close + 1 WHERE open_time > $1",
+                         at_ms(MONDAY_US // 1_000 + 150_000))  # fmt: skip
+    report = await verify(database, now=LATER, periods=["1m", "1h"], progress=Behind())
+    assert [
+        ((each.open_time - MONDAY_US // 1_000) // 60_000, each.fields)
+        for each in report.differences
+    ] == [(0, ()), (3, ("close",))]
+    assert [(each.period, each.open_time - MONDAY_US // 1_000) for each in report.unclosed] == [
+        ("1h", 0), ("1m", 120_000),
+    ]  # fmt: skip
 
 
 async def test_instruments_can_be_chosen(database: Database) -> None:

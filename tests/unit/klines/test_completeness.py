@@ -2,15 +2,8 @@
 
 import pytest
 
-from market_ingestor.klines.completeness import (
-    HOLES_MAX,
-    RESET,
-    Change,
-    Completeness,
-    Evidence,
-    Hole,
-    runs,
-)
+from market_ingestor.klines.completeness import HOLES_MAX, LOST_MAX, RESET, Completeness, Evidence
+from market_ingestor.klines.holes import Change, Hole, runs
 from market_ingestor.model.trade import Source
 from tests.unit.klines.build import SECOND, T0, Row, columns
 
@@ -177,12 +170,75 @@ def test_holes_are_bounded_and_what_is_forgotten_cannot_be_proven(reader: Reader
     for number in range(HOLES_MAX + 10):
         reader.read((20 + 2 * number, 3_000 + number), prev=12)
     assert len(reader.state.holes) == HOLES_MAX
-    assert reader.state.holes_forgotten == 10
-    assert reader.state.forgotten_us == at(3_009)
+    assert forgotten(reader) == Hole(12, 38, at(2_000), at(3_009))
     reader.state.confirm(at(60_000))
     reader.state.holes.clear()
+    assert reader.judge(0, 1_500) is Evidence.PROVEN
     assert reader.judge(3_000, 3_500) is Evidence.UNKNOWN
-    assert reader.judge(3_009, 3_500) is Evidence.PROVEN
+    assert reader.judge(3_010, 3_500) is Evidence.PROVEN
+
+
+def forgotten(reader: Reader) -> Hole | None:
+    return None if reader.state.forgotten is None else reader.state.forgotten.span
+
+
+@pytest.fixture
+def crowded() -> Reader:
+    """Give holes at 12-20, 20-22, .. of which the first forty were forgotten."""
+    reader = Reader()
+    reader.read((10, 0))
+    reader.read((12, 2_000), prev=10)
+    reader.state.holes.clear()
+    for number in range(HOLES_MAX + 40):
+        reader.read((20 + 2 * number, 3_000 + number), prev=12)
+    return reader
+
+
+def test_what_the_database_has_after_all_is_forgotten_no_more(crowded: Reader) -> None:
+    assert forgotten(crowded) == Hole(12, 98, at(2_000), at(3_039))
+    crowded.state.holes.clear()
+    assert crowded.state.recall([], is_all=True) == (at(2_000), at(3_039))
+    assert forgotten(crowded) is None
+    crowded.state.confirm(at(60_000))
+    assert crowded.judge(2_000, 3_039) is Evidence.PROVEN
+
+
+def test_what_the_database_lacks_is_a_hole_again_and_filled_like_one(crowded: Reader) -> None:
+    crowded.state.holes.clear()
+    gaps = [Hole(20, 22, at(3_000), at(3_001)), Hole(30, 32, at(3_005), at(3_006))]
+    assert crowded.state.recall(gaps, is_all=True) == (at(2_000), at(3_039))
+    assert crowded.missing == [(20, 22), (30, 32)]
+    assert crowded.read((31, 3_005)) == [
+        Change("repair", at(3_005), at(3_005)),
+        Change("repair", at(3_005), at(3_006)),
+    ]
+    assert crowded.missing == [(20, 22)]
+
+
+def test_ids_read_or_proved_absent_since_are_no_holes(crowded: Reader) -> None:
+    crowded.state.holes.clear()
+    crowded.read((24, 3_002), prev=20, source="rest")  # 21 and 23 do not exist
+    gaps = [Hole(20, 24, at(3_000), at(3_002)), Hole(26, 28, at(3_003), at(3_004))]
+    crowded.state.recall(gaps, is_all=True)
+    assert crowded.missing == [(26, 28)]
+
+
+def test_what_does_not_fit_stays_forgotten(crowded: Reader) -> None:
+    gaps = [Hole(20 + 2 * n, 22 + 2 * n, at(3_000 + n), at(3_001 + n)) for n in range(35)]
+    assert crowded.state.recall(gaps, is_all=True) is None  # no room at all
+    del crowded.state.holes[: HOLES_MAX // 2 + 30]
+    assert crowded.state.recall(gaps, is_all=True) == (at(2_000), at(3_030))
+    assert crowded.missing[:30] == [(gap.after_id, gap.before_id) for gap in gaps[:30]]
+    assert forgotten(crowded) == Hole(80, 98, at(3_030), at(3_039))
+    del crowded.state.holes[:40]
+    assert crowded.state.recall(gaps[30:32], is_all=False) == (at(3_030), at(3_032))
+    assert forgotten(crowded) == Hole(84, 98, at(3_032), at(3_039))
+
+
+def test_trades_refused_beyond_the_bound_are_left_to_the_database(reader: Reader) -> None:
+    for number in range(LOST_MAX + 1):
+        reader.state.lose(11 + number, at(1_000 + number))
+    assert forgotten(reader) == Hole(10, 12, at(1_000), at(1_000))
 
 
 def test_runs_of_a_batch_out_of_order() -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import resume
-from market_ingestor.klines.completeness import Hole
+from market_ingestor.klines.forgotten import Forgotten
+from market_ingestor.klines.holes import Hole, Run
 from market_ingestor.klines.resume import ResumeRecord
 from tests.unit.klines.build import MINUTE, SECOND, T0, Course, windows
 
@@ -190,9 +191,20 @@ def test_a_record_too_large_forgets_holes_and_proves_less() -> None:
     assert len(payload) <= resume.RECORD_BYTES_MAX
     read = resume.decode(payload).symbols["binance.S0"]
     assert read.holes == []
-    assert read.forgotten_us == 511
+    assert read.forgotten == Hole(0, 512, 0, 511)
     assert read.seen is None
 
 
 def test_keys_name_their_slot() -> None:
     assert resume.key_of(7) == "slot-07"
+
+
+def test_what_was_forgotten_of_holes_comes_back() -> None:
+    course = busy()
+    completeness = course.aggregator.completeness
+    completeness.forgotten = Forgotten(Hole(2, 7, 20, 70))
+    completeness.forgotten.note(Run(4, 5, 40, 50))
+    read = again(course).aggregator.completeness.forgotten
+    assert read is not None
+    assert read.span == Hole(2, 7, 20, 70)
+    assert list(read.accounted) == [(4, 5)]
