@@ -53,8 +53,9 @@ class ControlDoor:
             raise _forbidden("pages of other origins may not change anything")
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
+            # No page may send this header elsewhere unasked, so without it we cannot know who asks.
             raise ApiProblemError(
-                BAD_REQUEST, "bad_content_type", f"send the header Content-Type: {JSON}"
+                FORBIDDEN, "bad_content_type", f"send the header Content-Type: {JSON}"
             )
 
     def _check_token(self, headers: Headers) -> None:

@@ -259,7 +259,7 @@ async def test_refusals_over_http(nats_server: NatsHandle, table: Table) -> None
     await prepare_bus([nats_server.url], NatsSettings())
     async with api(nats_server.url, table.store, modes=("live",)) as client:
         for headers, status in (
-            ({}, 400),
+            ({}, 403),
             (JSON | {"Origin": "http://evil.example"}, 403),
             (JSON | {"Host": "evil.example"}, 403),
             (JSON | {"X-Forwarded-For": "127.0.0.1"}, 403),

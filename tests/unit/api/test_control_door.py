@@ -80,7 +80,7 @@ def test_our_own_page_and_listed_origins_may() -> None:
     "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"]
 )
 def test_what_is_not_called_json_is_refused(kind: str | None) -> None:
-    assert answer(OPEN, content_type=kind) == "400 bad_content_type"
+    assert answer(OPEN, content_type=kind) == "403 bad_content_type"
 
 
 def test_json_may_have_a_charset() -> None:
