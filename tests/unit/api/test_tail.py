@@ -1,9 +1,12 @@
 """What the API knows before the database does."""
 
+import msgspec
+
 from market_ingestor.api.guard import RateLimit
-from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines, overlay
+from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines, TradeTail, overlay
 from market_ingestor.bus import codec
-from tests.integration.push.harness import START, kline
+from market_ingestor.model.trade import Trade
+from tests.integration.push.harness import START, batch, kline
 
 KEY = ("binance", "BTCUSDT", "1m")
 EVER = (0, 2**62)
@@ -87,3 +90,65 @@ def test_rate_limit_fills_again() -> None:
     assert limit.wait_s("b", 0.0) == 0
     assert limit.wait_s("a", 0.5) == 0
     assert RateLimit(0).wait_s("a", 0.0) == 0
+
+
+def held(trades: TradeTail, first_us: int = 0, last_us: int = 10**18) -> list[str]:
+    found = trades.trades("binance", "BTCUSDT", [(first_us - 1, last_us)])
+    return sorted(each.id for each in found)
+
+
+def trades_of(*ids: int) -> bytes:
+    """Return a batch of trades; id and time in microseconds are the same number."""
+    return codec.encode(
+        msgspec.structs.replace(
+            batch(1),
+            trades=[
+                Trade[str](id=str(n), price="1", amount="1", side=None, time_us=n) for n in ids
+            ],
+        )
+    )
+
+
+def test_unsaved_trades_are_held_once_and_by_time() -> None:
+    trades = TradeTail(1_000_000)
+    trades.begin(5)
+    trades.add("binance", "BTCUSDT", trades_of(1, 2), 5)
+    trades.add("binance", "BTCUSDT", trades_of(2, 3), 6)
+    trades.add("binance", "ETHUSDT", trades_of(4), 7)
+    assert held(trades) == ["1", "2", "3"]
+    assert held(trades, 2, 2) == ["2"]
+    trades.saved_through(5)
+    assert held(trades) == ["2", "3"]
+    trades.add("binance", "BTCUSDT", trades_of(9), 4)  # saved already
+    assert held(trades) == ["2", "3"]
+    trades.saved_through(7)
+    assert (held(trades), len(trades), trades.size) == ([], 0, 0)
+
+
+def test_trades_no_saver_would_store_are_not_held() -> None:
+    trades = TradeTail(1_000_000)
+    trades.begin(1)
+    bad = trades_of(1, 2).replace(b'"price":"1"', b'"price":"NaN"', 1)
+    trades.add("binance", "BTCUSDT", bad, 1)
+    trades.add("binance", "BTCUSDT", b"{}", 2)
+    assert held(trades) == ["2"]
+
+
+def test_trades_are_whole_until_some_go_unsaved() -> None:
+    trades = TradeTail(2_000)
+
+    def is_whole() -> bool:
+        return trades.is_whole
+
+    trades.begin(1)
+    assert is_whole()
+    for sequence in range(1, 9):
+        trades.add("binance", "BTCUSDT", trades_of(sequence), sequence)
+    assert trades.size <= 2_000
+    assert not is_whole()
+    trades.saved_through(trades.lost_through)
+    assert is_whole()
+    trades.begin(100)  # what was before may be in neither
+    assert not is_whole()
+    trades.saved_through(99)
+    assert is_whole()
