@@ -5,6 +5,7 @@ knowledge of each instrument between the connections that carry it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -87,6 +88,7 @@ class Fleet:
         self._listings = listings
         self._table: InstrumentTable | None = None
         self._unknown: list[str] = []
+        self._unknown_changed = asyncio.Event()
         self._known: dict[str, Instrument] = {}
         self._tracks: dict[str, Track] = {}
         self._sessions: dict[Session, asyncio.Task[None]] = {}
@@ -285,7 +287,9 @@ class Fleet:
                 wanted[instrument.symbol] = instrument
         if unknown and unknown != self._unknown:
             _log.warning("symbols_not_listed", exchange=self.context.exchange, symbols=unknown)
-        self._unknown = unknown
+        if unknown != self._unknown:
+            self._unknown = unknown
+            self._unknown_changed.set()
         self._known = {each: self._known[each] for each in self._wanted if each in self._known}
         return wanted
 
@@ -432,10 +436,16 @@ class Fleet:
 
     async def _refresh(self) -> None:
         """Load the instruments again now and then, sooner while some that are wanted lack."""
-        wait_s = UNKNOWN_FIRST_S
+        loop = asyncio.get_running_loop()
+        wait_s, loaded_at = UNKNOWN_FIRST_S, loop.time()
         while True:
-            await asyncio.sleep(wait_s if self._unknown else REFRESH_S)
+            self._unknown_changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(loaded_at + (wait_s if self._unknown else REFRESH_S)):
+                    await self._unknown_changed.wait()
+                    continue
             self._table = await self._load()
+            loaded_at = loop.time()
             before = set(self._unknown)
             self._apply()
             self._welcome(before - set(self._unknown))

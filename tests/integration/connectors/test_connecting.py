@@ -226,8 +226,10 @@ async def test_a_symbol_listed_later_is_subscribed_by_itself(
             assert "ETHUSDT" in {batch.symbol for batch in (await read_raw(bus)).batches}
             # It vanishes from the list, but for all we know its trades go on.
             venue.inject(Fault(fault="delist", symbol="ETHUSDT"))
-            ingest.role.fleets[0]._unknown = ["ETHUSDT"]  # noqa: SLF001 - or wait for an hour
-            await asyncio.sleep(1)
+            running = ingest.role.fleets[0]
+            running._table = await running._load()  # noqa: SLF001 - or wait for an hour
+            running.apply(["BTCUSDT", "ETHUSDT"])
+            assert ingest.role.health().problems == ("sim-binance: not listed: ETHUSDT",)
             assert ingest.role.fleets[0].symbols == ["BTCUSDT", "ETHUSDT"]
 
 
