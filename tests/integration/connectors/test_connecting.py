@@ -326,11 +326,12 @@ async def test_what_one_of_two_sockets_loses_the_other_has(nats_server: NatsHand
         }
         async with ingesting(bus, exchanges) as ingest:
             account = ingest.role.outbox.account("sim-binance")
-            await until(lambda: venue.stats.connections == 2 and account.published > 100)
+            (fleet,) = ingest.role.fleets
+            await until(lambda: fleet.details()["connections"] == 2 and account.published > 100)
             venue.inject(Fault(fault="gap", count=20, sockets="one"))
             venue.inject(Fault(fault="abort", sockets="one"))
             await until(lambda: venue.stats.connections == 3)
-            assert ingest.role.fleets[0].is_up
+            assert fleet.is_up
             before = account.published
             await until(lambda: account.published > before + 200)
             await ingest.stop()
