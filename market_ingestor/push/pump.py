@@ -187,24 +187,30 @@ class Pump:
     def _serve(self, client: Client) -> None:
         if client.batch_s and not self._is_frame_due(client):
             return
+        if not self._write(client):
+            return  # comes back when the socket is empty, or never
+        if client.outbox.has_history_room:
+            client.room.set()
+        if client.outbox.has_more:
+            self._ready[client] = None
+        elif client.batch_s:
+            client.next_frame_at = self._loop.time() + client.batch_s
+
+    def _write(self, client: Client) -> bool:
+        """Write what waits, as far as the socket takes it; return whether it took all of that."""
         outbox, sink = client.outbox, client.sink
         for _ in range(WRITES_MAX):
             if sink.buffered:
-                return  # comes back when the socket is empty
+                return False
             messages = outbox.take()
             if outbox.is_hopeless:
                 sink.abort()
-                return
-            if not messages:
+                return False
+            if messages:
+                sink.write(messages, as_array=client.batch_s > 0)
+            if not outbox.has_more:
                 break
-            sink.write(messages, as_array=client.batch_s > 0)
-        if outbox.has_history_room:
-            client.room.set()
-        if outbox.has_more:
-            if not sink.buffered:
-                self._ready[client] = None
-        elif client.batch_s:
-            client.next_frame_at = self._loop.time() + client.batch_s
+        return True
 
     def _is_frame_due(self, client: Client) -> bool:
         if self._loop.time() >= client.next_frame_at:

@@ -1,0 +1,194 @@
+"""Fan-out: closed candles to a thousand WebSocket clients that all subscribed them.
+
+The floor writes the same frames, made and joined beforehand, to each transport. The peer is
+`websockets.broadcast`, once per message. All three write to the same connections.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import pytest
+import uvloop
+from pytest_benchmark.fixture import BenchmarkFixture
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+
+from benchmarks.race import Round, race, timed
+from market_ingestor.bus import codec
+from market_ingestor.model.kline import Kline
+from market_ingestor.push.hub import Hub
+from market_ingestor.push.messages import Message
+from market_ingestor.push.outbox import OutboxLimits
+from market_ingestor.push.pump import Pump
+from market_ingestor.push.ring import Ring
+from market_ingestor.push.subscriptions import parse_topic
+from tests.integration.push.harness import kline
+from tests.support.crowd import HANDSHAKE, raise_file_limit
+
+CLIENTS: Final = 1_000
+# Messages at once, and the least ratios. One alone is one system call per client for everybody.
+GOALS: Final[dict[int, dict[str, float]]] = {1: {}, 10: {"websockets.broadcast": 2.0}}
+
+
+class Sink:
+    """The transport of a connection, as the gateway writes to it."""
+
+    def __init__(self, connection: ServerConnection, written: Callable[[], None]) -> None:
+        self._transport = connection.transport
+        self._written = written
+
+    @property
+    def buffered(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def write(self, messages: Sequence[Message], *, as_array: bool) -> None:
+        assert not as_array
+        self._transport.write(
+            b"".join([part for each in messages for part in (each.head, each.text)])
+        )
+        self._written()
+
+    def close(self, code: int, reason: str) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+
+class Stand:
+    """Connections, whose other ends are read between rounds, and a gateway's hub and pump."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.connections: list[ServerConnection] = []
+        self._clients: list[socket.socket] = []
+        self._sequence = 0
+        self._left = 0
+        self._done = asyncio.Event()
+        runner.run(self._open())
+
+    async def _open(self) -> None:
+        async def keep(connection: ServerConnection) -> None:
+            self.connections.append(connection)
+            await connection.wait_closed()
+
+        self._server: Server = await serve(
+            keep, "127.0.0.1", 0, compression=None, ping_interval=None, write_limit=0
+        )
+        address = next(iter(self._server.sockets)).getsockname()
+        loop = asyncio.get_running_loop()
+        for _ in range(CLIENTS):
+            client = socket.socket()
+            client.setblocking(False)
+            await loop.sock_connect(client, address)
+            await loop.sock_sendall(client, HANDSHAKE)
+            await loop.sock_recv(client, 1_024)
+            self._clients.append(client)
+        self._hub = Hub(OutboxLimits(frames=256, bytes=1024 * 1024), 64 * 1024 * 1024)
+        self._hub.begin("abcdef01", 1)
+        self._pump = Pump(self._hub)
+        for connection in self.connections:
+            client_of_pump = self._pump.join(Sink(connection, self._written), "127.0.0.1")
+            self._hub.subscribe(client_of_pump.outbox, [parse_topic("closed.*.*.1m")])
+
+    def drain(self) -> int:
+        """Read what was sent; returns the bytes."""
+        total = 0
+        for client in self._clients:
+            try:
+                while data := client.recv(1024 * 1024):
+                    total += len(data)
+            except BlockingIOError:
+                continue
+        return total
+
+    def push(self, klines: Sequence[tuple[Kline, bytes]]) -> None:
+        """Send candles as the gateway does."""
+        self._runner.run(self._push(klines))
+
+    async def _push(self, klines: Sequence[tuple[Kline, bytes]]) -> None:
+        for each, payload in klines:
+            self._sequence += 1
+            self._hub.candle(each, payload, self._sequence, 0)
+        self._left = CLIENTS
+        self._done.clear()
+        self._pump.wake()
+        await self._done.wait()
+
+    def _written(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._done.set()
+
+    def write(self, frames: bytes) -> None:
+        """Send frames made beforehand."""
+        self._runner.run(self._write(frames))
+
+    async def _write(self, frames: bytes) -> None:
+        for connection in self.connections:
+            connection.transport.write(frames)
+
+    def broadcast(self, texts: Sequence[bytes]) -> None:
+        """Send messages as `websockets` does."""
+        self._runner.run(self._broadcast(texts))
+
+    async def _broadcast(self, texts: Sequence[bytes]) -> None:
+        for text in texts:
+            broadcast(self.connections, text)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        self._server.close()
+        self._runner.run(self._server.wait_closed())
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    raise_file_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        made = Stand(runner)
+        yield made
+        made.close()
+
+
+def _drained(stand: Stand, round_: Round) -> Round:
+    """Return a round that finds the sockets empty."""
+
+    def run() -> float:
+        stand.drain()
+        return round_()
+
+    return run
+
+
+@pytest.mark.parametrize("count", GOALS)
+def test_fan_out(benchmark: BenchmarkFixture, stand: Stand, count: int) -> None:
+    klines = [
+        (each, codec.encode(each)) for each in (kline(n, symbol=f"S{n}") for n in range(count))
+    ]
+    ring = Ring(1024 * 1024)
+    messages = [ring.append(*each, n, 0)[0].message("closed") for n, each in enumerate(klines, 1)]
+    frames = b"".join(part for each in messages for part in (each.head, each.text))
+    texts = [each.text for each in messages]
+    stand.drain()
+    stand.push(klines)
+    assert stand.drain() == pytest.approx(len(frames) * CLIENTS, rel=0.05)  # positions differ
+
+    def floor() -> None:
+        stand.write(frames)
+
+    def peer() -> None:
+        stand.broadcast(texts)
+
+    race(
+        benchmark,
+        stage=f"fan-out to {CLIENTS:,} clients, {count} at once",
+        work=CLIENTS * count,
+        ours=lambda: stand.push(klines),
+        floor=_drained(stand, timed(floor)),
+        peers={"websockets.broadcast": _drained(stand, timed(peer))},
+        unit="delivery",
+        goals=GOALS[count],
+    )
