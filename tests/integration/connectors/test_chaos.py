@@ -47,15 +47,15 @@ HURRIED_REQUESTS: Final = 20
 TRADES: Final = 100_000
 SYMBOLS: Final = 3  # each costs a walk per outage
 # Trades per second: what an outage costs must fit the venue's REST rate.
-RATES: Final = {"binance": 4_000, "okx": 2_500, "bybit": 4_000, "coinbase": 4_000, "kraken": 2_500}
+RATES: Final = {"binance": 2_500, "okx": 1_500, "bybit": 2_500, "coinbase": 2_500, "kraken": 1_500}
 CALM: Final = 4_000  # trades before the first fault, and between the last one and the end
 LATER: Final = 2  # faults between a market's disappearance and its return
-SETTLE_S: Final = 120.0  # the slowest venue gives a thousand trades a second
+SETTLE_S: Final = 180.0  # the slowest venue gives a thousand trades a second
 EXPONENT_BELOW: Final = Decimal("0.000001")  # amounts that one venue writes with an exponent
 BUFFERED_S: Final = 0.05  # of a socket's trades are still on their way when it is reset
 SEED: Final = 20_261_121  # CHAOS_SEED in the environment tries another
 CHAOS = SETTINGS.model_copy(
-    update={"backoff_max_s": 0.2, "read_timeout_s": 1, "pause_max_s": 5, "reorder_wait_ms": 200}
+    update={"backoff_max_s": 0.2, "read_timeout_s": 2, "pause_max_s": 5, "reorder_wait_ms": 200}
 )
 
 # One venue wants five seconds between connects and a second between requests for its history: in a
@@ -302,7 +302,7 @@ async def torment(venue: SimulatedVenue, ingest: Ingest, dice: random.Random) ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("slammed")  # what waits for its minute does so meanwhile
 @pytest.mark.xdist_group("minute")
-@pytest.mark.timeout(300)  # a venue's REST rate decides how long its losses take to fetch
+@pytest.mark.timeout(400)  # a venue's REST rate decides how long its losses take to fetch
 async def test_every_trade_arrives_once_or_is_said_to_be_lost(
     nats_server: NatsHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
