@@ -19,7 +19,7 @@ async def test_example_follows_candles_across_a_restart(
     nats_server: NatsHandle, tmp_path: Path
 ) -> None:
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"```python\n(.*?asyncio\.run.*?)```", text, re.DOTALL)
+    found = re.search(r"## Subscribe\n.*?```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     (port,) = free_ports(1)
     assert "127.0.0.1:8081" in found[1]
