@@ -59,6 +59,24 @@ def test_systemd_waits_longer_than_the_drain_takes() -> None:
     assert settings["RestartPreventExitStatus"] == "2"
 
 
+def test_a_rolling_restart_waits_for_each_role(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    for name in ("systemctl", "curl"):
+        stand_in = tmp_path / name
+        stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>{said}\n')
+        stand_in.chmod(0o755)
+    (tmp_path / "klines-2.env").write_text("ROLE=klines\nMARKET_INGESTOR_METRICS__PORT=9712\n")
+    given = [f"SYSTEMCTL={tmp_path}/systemctl", f"CURL={tmp_path}/curl", f"ETC={tmp_path}"]
+    script = str(UNITS / "rolling-restart.sh")
+    run("env", *given, script)
+    run("env", *given, script, "klines-2")
+    steps = re.findall(r"restart market-ingestor@([\w-]+)|:(\d+)/health/ready", said.read_text())
+    assert [role or port for role, port in steps] == [
+        *("api", "9705", "gateway", "9704", "save", "9703", "klines", "9702", "ingest", "9701"),
+        *("klines-2", "9712"),
+    ]
+
+
 class Manager:
     """The other end of ``NOTIFY_SOCKET``: what a process has said to its manager."""
 
