@@ -20,14 +20,17 @@ from market_ingestor.klines.open_minutes import OPEN_MAX, OpenMinutes
 from market_ingestor.klines.watermark import Watermark
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, closes, open_time
+from market_ingestor.model.period import BASE_PERIOD, HOUR_MS, MINUTE_MS, closes, open_time
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from market_ingestor.klines.dirty import WindowKey
 
-FLAT_MS_MAX: Final = 7 * DAY_MS  # flat candles made at once after a silence
+# Flat candles made at once after a silence, about 200 with those of longer periods; a mark may end
+# the silence of every symbol. Earlier ones are made like corrections, some at a time.
+FLAT_MS_MAX: Final = 2 * HOUR_MS
+LOOK_BACK_MS: Final = 2 * HOUR_MS  # searched before a symbol of which nothing is known any more
 
 
 class Aggregator:
@@ -74,7 +77,8 @@ class Aggregator:
         self.read_to = sequence
         if self.has_lost:
             self.known.forget_to(min(columns.ids) - 1)
-            self._begin_after_loss(max(columns.times), sequence)
+            # A refill may come first: its trades are old, but it was received after the loss.
+            self._begin_after_loss(max(*columns.times, facts.received_us), sequence)
         if facts.source == "ws":
             state = self.completeness.feeds.heard(facts.feed, facts.received_us)
             state.n = max(facts.n, state.n or 0)
@@ -141,7 +145,11 @@ class Aggregator:
     def _has_ended(self, value_us: int) -> bool:
         """Return whether something open, of whatever length, ends by ``value_us``."""
         ends_by = value_us // 1_000
-        return self.open.has_ended(ends_by) or self.longer.has_ended(ends_by)
+        return (
+            self.open.has_ended(ends_by)
+            or self.longer.has_ended(ends_by)
+            or self.closed.awaits(ends_by)
+        )
 
     def _elapsed(self, feed: str, received_us: int, last_id: int | None) -> int | None:
         """Return the time a mark shows to have passed since the newest trade was brought."""
@@ -165,9 +173,8 @@ class Aggregator:
         That window is searched for, too: all of its trades may have been lost on the way here.
         """
         newest = heard_us // MINUTE_US * MINUTE_MS
-        if self.closed.through is not None:
-            ends = newest + MINUTE_MS
-            self.closed.dirty.add_range(self.closed.through, ends, sequence, sequence)
+        begins = newest - LOOK_BACK_MS if self.closed.through is None else self.closed.through
+        self.closed.dirty.add_range(begins, newest + MINUTE_MS, sequence, sequence)
         self.doubtful_through = newest
         self.longer.resume(newest + MINUTE_MS)
         self.has_lost = False
@@ -256,6 +263,8 @@ class Aggregator:
         if value_us is None or (before is not None and value_us < (before + MINUTE_MS) * 1_000):
             return []
         self.closed.through = through = value_us // MINUTE_US * MINUTE_MS
+        if self.rules.fill_empty and before is not None and before < through - FLAT_MS_MAX:
+            self.closed.dirty.add_range(before, through - FLAT_MS_MAX, sequence, sequence)
         closings: list[Closing] = []
         for opened in self._closing_minutes(before, through):
             self._close_minute(opened, sequence, closings)
@@ -276,7 +285,9 @@ class Aggregator:
         if self.completeness.is_contiguous and window.fold is not None:
             self.known.note(opened, window.fold.first_id, window.fold.last_id)
         fold = window.fold
-        if fold is None and self.rules.fill_empty and self.last_price is not None:
+        if fold is not None:
+            self.last_price = fold.close
+        elif self.rules.fill_empty and self.last_price is not None:
             fold = Fold.flat(self.last_price)
         is_doubtful = window.is_doubtful or opened <= self.doubtful_through
         if is_doubtful or self.completeness.has_lost(opened * 1_000, (opened + MINUTE_MS) * 1_000):
@@ -285,7 +296,6 @@ class Aggregator:
             )
             self.longer.lack(opened)
         elif fold is not None:
-            self.last_price = fold.close
             evidence = self.closed.judge_closing(BASE_PERIOD, opened)
             closings.append(
                 Closing(BASE_PERIOD, opened, fold, evidence, window.first_sequence, sequence)
@@ -323,6 +333,8 @@ class Aggregator:
     def correct(self, minute: int, old: Fold | None, new: Fold) -> None:
         """Carry a corrected minute over into the longer open windows that hold it."""
         self.longer.exchange(minute, old, new)
+        if minute + MINUTE_MS == self.closed.through:
+            self.last_price = new.close
         self.open.touch_from(minute)
 
     # -- what is open

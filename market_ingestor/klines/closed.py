@@ -5,12 +5,12 @@ and why, and which of them may still turn out to be complete. Minutes are soiled
 longer windows by their minutes; what is open and holds a dirty minute is told so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.completeness import Completeness, Evidence
-from market_ingestor.klines.dirty import DirtyWindows, WindowKey
+from market_ingestor.klines.dirty import DIRTY_MAX, Dirty, DirtyWindows, Rescan, WindowKey
 from market_ingestor.klines.facts import Closing, Rules
 from market_ingestor.klines.holes import Change
 from market_ingestor.klines.longer import LongerWindows
@@ -18,6 +18,7 @@ from market_ingestor.model.kline import Reason
 from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, closes, open_time
 
 MINUTE_US: Final = MINUTE_MS * 1_000
+SEARCH_MS: Final = 10 * MINUTE_MS  # of a range searched at a time
 UNCONFIRMED_MAX: Final = 256  # windows closed without a sign of life behind them
 
 
@@ -43,6 +44,14 @@ class ClosedWindows:
     def holds(self, period: str, opened: int) -> bool:
         """Return whether a window lies behind the watermark."""
         return self.through is not None and closes(period, opened) <= self.through
+
+    def awaits(self, through: int) -> bool:
+        """Return whether a range can be searched to its end once ``through`` has passed.
+
+        Until then it holds the resume position, and MARKET_RAW with it.
+        """
+        scan = self.dirty.rescan
+        return scan is not None and (self.through or 0) < scan.to_ms <= through
 
     # -- what closes
 
@@ -114,6 +123,56 @@ class ClosedWindows:
             opened = open_time(minute, period)
             if self.holds(period, opened):
                 self.mark(period, opened, sequence, reason)
+
+    def soil_following(self, minute: int, sequence: int) -> None:
+        """Mark the minute behind one whose close changed: a flat candle there is wrong now."""
+        following = minute + MINUTE_MS
+        known = self.dirty.windows.get((BASE_PERIOD, following))
+        scan = self.dirty.rescan
+        is_marked = (known is not None and not known.is_taken) or (
+            scan is not None and scan.from_ms <= following < scan.to_ms
+        )
+        if self.holds(BASE_PERIOD, following) and not is_marked:
+            self.soil(following, sequence, "recompute")
+
+    # -- what is corrected when
+
+    def is_ready(self, key: WindowKey, dirty: Dirty, raw_floor: int, *, has_minutes: bool) -> bool:
+        """Return whether a dirty window can be recomputed from what is stored.
+
+        Args:
+            raw_floor: Everything of MARKET_RAW up to it is stored.
+            has_minutes: Every version of a minute published so far is stored.
+        """
+        period, opened = key
+        if not self.holds(period, opened):
+            return False
+        if period == BASE_PERIOD:
+            return key not in self.outstanding and raw_floor >= dirty.sequence
+        ends = closes(period, opened)
+        is_waiting = self.dirty.has_minutes(opened, ends) or any(
+            each == BASE_PERIOD and opened <= minute < ends for each, minute in self.outstanding
+        )
+        return has_minutes and not is_waiting
+
+    def next_search(self, raw_floor: int) -> tuple[int, int] | None:
+        """Return the next piece, in Unix ms, of the range that is to be searched, if it may be."""
+        scan = self.dirty.rescan
+        is_full = len(self.dirty.windows) > DIRTY_MAX // 2
+        if scan is None or raw_floor < scan.sequence or is_full:
+            return None
+        until = min(scan.from_ms + SEARCH_MS, scan.to_ms, self.through or 0)
+        return None if until <= scan.from_ms else (scan.from_ms, until)
+
+    def searched(self, scan: Rescan, until_ms: int, minutes: Iterable[int]) -> None:
+        """Mark what a search of ``scan`` up to ``until_ms`` has found: minutes with trades."""
+        found = set(minutes)
+        if self._rules.fill_empty:
+            found.update(range(scan.from_ms, until_ms, MINUTE_MS))
+        for minute in sorted(found):
+            self.soil(minute, scan.sequence, "recompute", first_sequence=scan.first_sequence)
+        if self.dirty.rescan is scan:  # else it grew meanwhile and is searched again
+            self.dirty.scanned(until_ms)
 
     # -- what is learnt about completeness
 

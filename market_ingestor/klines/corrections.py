@@ -20,7 +20,7 @@ from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
 from market_ingestor.klines.chains import Chains
-from market_ingestor.klines.dirty import DIRTY_MAX, Dirty, WindowKey
+from market_ingestor.klines.dirty import Dirty, WindowKey
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication, next_version
 from market_ingestor.klines.recall import recall
@@ -28,7 +28,7 @@ from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import Version
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS
+from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, PERIOD_MS
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ QUERIES_MAX: Final = 4  # at the same time; corrections must not crowd out the s
 QUERY_TIMEOUT_S: Final = 30.0
 AWAY_S: Final = 1.0  # before a database that did not answer is asked again
 TAKEN_MAX: Final = 256  # corrections under way
-SCAN_MS: Final = 10 * MINUTE_MS  # of a range searched at a time
+FLAT_BACK_MS: Final = 8 * DAY_MS  # how far back a flat candle looks for a price
 
 
 class Floors:
@@ -106,7 +106,7 @@ class Corrections:
             self._forget(loop.time())
             for aggregator in dirty:
                 self._take_ready(aggregator, loop.time())
-                await self._scan(aggregator)
+                await self._search(aggregator)
             for aggregator in unsure:
                 await self._recall(aggregator)
 
@@ -150,19 +150,9 @@ class Corrections:
             self._chains.submit(subject, partial(self._correct, aggregator, key, dirty))
 
     def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> bool:
-        period, opened = key
-        if not aggregator.closed.holds(period, opened):
-            return False
-        if period == BASE_PERIOD:
-            return key not in aggregator.closed.outstanding and self._floors.raw >= dirty.sequence
-        ends = opened + PERIOD_MS[period]
-        if aggregator.closed.dirty.has_minutes(opened, ends) or any(
-            each == BASE_PERIOD and opened <= minute < ends
-            for each, minute in aggregator.closed.outstanding
-        ):
-            return False
         minutes = self._publication.subject(aggregator, BASE_PERIOD)
-        return self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
+        has_minutes = self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
+        return aggregator.closed.is_ready(key, dirty, self._floors.raw, has_minutes=has_minutes)
 
     async def _correct(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> None:
         period, opened = key
@@ -247,12 +237,7 @@ class Corrections:
         else:
             aggregator.longer.doubt(minute)
         if aggregator.rules.fill_empty and (before is None or before.close != published.close):
-            self._soil_flat(aggregator, minute + MINUTE_MS, sequence)
-
-    @staticmethod
-    def _soil_flat(aggregator: Aggregator, minute: int, sequence: int) -> None:
-        if aggregator.closed.holds(BASE_PERIOD, minute):
-            aggregator.closed.soil(minute, sequence, "recompute")
+            aggregator.closed.soil_following(minute, sequence)
 
     async def _content(self, version: Version | None) -> Kline | None:
         if version is None or version.kline is not None:
@@ -280,8 +265,11 @@ class Corrections:
         minutes = self._publication.subject(aggregator, BASE_PERIOD)
         if self._floors.kline < (self._tail.versions.last_sequence(minutes) or 0):
             raise _NotYetError
-        before = await self._klines(aggregator, opened - MINUTE_MS, opened)
-        return Fold.flat(fold_of(before[-1]).close) if before else None
+        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
+            price = await self._store.price_before(
+                aggregator.exchange, aggregator.symbol, opened - FLAT_BACK_MS, opened
+            )
+        return None if price is None else Fold.flat(price)
 
     async def _klines(
         self, aggregator: Aggregator, from_ms: int, to_ms: int, period: str = BASE_PERIOD
@@ -303,33 +291,20 @@ class Corrections:
         rows = await self._klines(aggregator, opened, opened + 1, period)
         return Version.of(rows[0]) if rows else None
 
-    async def _scan(self, aggregator: Aggregator) -> None:
+    async def _search(self, aggregator: Aggregator) -> None:
         """Search the next piece of a range for minutes that have trades."""
+        piece = aggregator.closed.next_search(self._floors.raw)
         scan = aggregator.closed.dirty.rescan
-        if (
-            scan is None
-            or self._floors.raw < scan.sequence
-            or len(aggregator.closed.dirty.windows) > DIRTY_MAX // 2
-        ):
-            return
-        until = min(scan.from_ms + SCAN_MS, scan.to_ms, aggregator.closed.through or 0)
-        if until <= scan.from_ms:
+        if piece is None or scan is None:
             return
         try:
             async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-                trades = await self._store.trades(
-                    aggregator.exchange, aggregator.symbol, scan.from_ms, until
-                )
+                trades = await self._store.trades(aggregator.exchange, aggregator.symbol, *piece)
         except (StoreUnavailableError, TimeoutError) as problem:
             self._note_away(problem, asyncio.get_running_loop().time())
             return
         minutes = {trade.time_us // 1_000 // MINUTE_MS * MINUTE_MS for trade in trades}
-        for minute in sorted(minutes):
-            aggregator.closed.soil(
-                minute, scan.sequence, "recompute", first_sequence=scan.first_sequence
-            )
-        if aggregator.closed.dirty.rescan is scan:  # else it grew meanwhile and is searched again
-            aggregator.closed.dirty.scanned(until)
+        aggregator.closed.searched(scan, piece[1], minutes)
 
 
 def emptied(kline: Kline | None) -> Fold | None:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from market_ingestor.model.kline import Reason
-from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
+from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS
 
 DIRTY_MAX: Final = 2_048  # per symbol; more than a day of minutes
 
@@ -76,7 +76,9 @@ class DirtyWindows:
             self._melt()
 
     def add_range(self, from_ms: int, to_ms: int, first_sequence: int, sequence: int) -> None:
-        """Mark every minute that opens in ``[from_ms, to_ms)``."""
+        """Mark every minute that opens in ``[from_ms, to_ms)``; nothing when that is empty."""
+        if from_ms >= to_ms:
+            return  # as a range it would never be searched to its end
         old = self.rescan
         if old is not None:
             from_ms, to_ms = min(old.from_ms, from_ms), max(old.to_ms, to_ms)
@@ -128,9 +130,14 @@ class DirtyWindows:
 
     def has_minutes(self, from_ms: int, to_ms: int) -> bool:
         """Return whether a minute that opens in ``[from_ms, to_ms)`` waits."""
-        if any(
-            period == BASE_PERIOD and from_ms <= opened < to_ms for period, opened in self.windows
-        ):
+        minutes = range(from_ms, to_ms, MINUTE_MS)
+        if len(minutes) < len(self.windows):
+            is_waiting = any((BASE_PERIOD, minute) in self.windows for minute in minutes)
+        else:
+            is_waiting = any(
+                period == BASE_PERIOD and opened in minutes for period, opened in self.windows
+            )
+        if is_waiting:
             return True
         scan = self.rescan
         return scan is not None and scan.from_ms < to_ms and scan.to_ms > from_ms

@@ -5,6 +5,7 @@ versions of candles never wait for them, corrections do.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Protocol
 
 from market_ingestor.model.kline import Kline
@@ -25,6 +26,17 @@ class CandleStore(Protocol):
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Sequence[DecimalTrade]:
         """Return the stored trades with ``from_ms <= time < to_ms``, in the venue's id order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
+    async def price_before(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Decimal | None:
+        """Return the close of the newest 1m candle that opens in ``[from_ms, to_ms)``.
+
+        One with trades counts before one without, however old. None without any.
 
         Raises:
             StoreUnavailableError: The database cannot answer now.

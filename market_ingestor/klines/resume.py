@@ -41,6 +41,7 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """
 
     closed_through: int | None = None
+    has_lost: bool = False
     last_price: str | None = None
     value_us: int | None = None
     newest_us: int | None = None
@@ -165,6 +166,7 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
     watermark, completeness = aggregator.watermark, aggregator.completeness
     return SymbolRecord(
         closed_through=aggregator.closed.through,
+        has_lost=aggregator.has_lost,
         last_price=None if aggregator.last_price is None else canonical(aggregator.last_price),
         value_us=watermark.value_us,
         newest_us=watermark.newest_us,
@@ -216,7 +218,7 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
     if record.closed_through is not None:
         aggregator.resume(record.closed_through)
     aggregator.last_price = None if record.last_price is None else Decimal(record.last_price)
-    aggregator.has_lost = lost_before is not None
+    aggregator.has_lost = record.has_lost or lost_before is not None
     watermark, completeness = aggregator.watermark, aggregator.completeness
     watermark.value_us = record.value_us
     watermark.newest_us = record.newest_us

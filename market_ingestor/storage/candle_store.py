@@ -4,6 +4,7 @@ Owns two queries and the way from rows back to the model. Never writes.
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 from market_ingestor.model.exchange import is_simulated
@@ -53,6 +54,21 @@ class DatabaseCandleStore:
             )
             for row in rows
         ]
+
+    async def price_before(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Decimal | None:
+        """Return the close of the newest 1m candle that opens in ``[from_ms, to_ms)``.
+
+        One with trades counts before one without, however old. None without any.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(
+            QUERIES["price_before"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return rows[0]["close"] if rows else None
 
     async def gaps(
         self,

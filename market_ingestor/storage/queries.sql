@@ -271,6 +271,15 @@ FROM market_trades
 WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
 ORDER BY length(trade_id), trade_id
 
+-- name: price_before
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): close of the newest 1m candle, one with trades
+-- before one without.
+SELECT close
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3 AND open_time < $4
+ORDER BY trade_count > 0 DESC, open_time DESC
+LIMIT 1
+
 -- name: missing_ids
 -- $1 exchange, $2 symbol, $3 and $4 ids of a venue whose ids grow by one, $5 and $6 their times, $7
 -- limit: the first stretches of ids between the two that are not stored, with what is on both sides.

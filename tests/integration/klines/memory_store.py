@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 
 from market_ingestor.bus import codec, streams, subjects
@@ -58,6 +59,13 @@ class MemoryStore:
             if from_ms * 1_000 <= trade.time_us < to_ms * 1_000
         ]
         return sorted(found, key=lambda trade: (len(trade.id), trade.id))
+
+    async def price_before(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int
+    ) -> Decimal | None:
+        rows = await self.klines(exchange, symbol, "1m", from_ms, to_ms)
+        newest = max(rows, key=lambda row: (row.trade_count > 0, row.open_time), default=None)
+        return None if newest is None else Decimal(newest.close)
 
     async def gaps(
         self,

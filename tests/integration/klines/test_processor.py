@@ -248,6 +248,7 @@ async def test_a_stopped_processor_leaves_a_record_that_is_up_to_date(
     async with made(nats_server) as setting:
         processor = KlineProcessor(setting.bus, setting.store, SETTINGS)
         running = asyncio.create_task(processor.run())
+        await until(lambda: processor.health().is_ready)  # it begins with nothing stored
         await setting.begin()
         await setting.feed.trades((3, 2 * MINUTE + 5_000))
         last = await setting.feed.mark(2 * MINUTE + 6_000)

@@ -107,6 +107,17 @@ async def test_ids_that_are_not_stored_are_told_with_their_neighbours(database: 
     assert await gaps(300, 302) == [(300, 302)]
 
 
+async def test_the_price_before_a_window_is_that_of_the_newest_trades(database: Database) -> None:
+    store = DatabaseCandleStore(database)
+    flat = msgspec.structs.replace(candle(2, close="9"), trade_count=0)
+    await put_candles(database, [candle(0, close="5"), candle(1, close="6"), flat])
+
+    async def price(minute: int) -> Decimal | None:
+        return await store.price_before(EXCHANGE, SYMBOL, START_MS, START_MS + minute * 60_000)
+
+    assert [await price(minute) for minute in (0, 1, 2, 3)] == [None, 5, 6, 6]
+
+
 async def test_candles_come_back_with_one_spelling_of_each_number(database: Database) -> None:
     await put_candles(database, [candle(1), candle(0), candle(0, revision=2, close="1.6000")])
     store = DatabaseCandleStore(database)

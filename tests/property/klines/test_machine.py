@@ -27,8 +27,8 @@ from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS, open
 from market_ingestor.model.trade import Source
 
 T0 = 1_763_675_820_000  # three minutes before a full hour
-RULES = Rules(periods=("1m", "3m", "5m", "1h"), lateness_us=2_000_000, hold_us=10_000_000)
-ROUNDS_MAX = 50  # of corrections until nothing is left; three are usual
+PERIODS = ("1m", "3m", "5m", "1h")
+ROUNDS_MAX = 400  # of corrections until nothing is left; three are usual, a search takes more
 SYMBOL = ("binance", "BTCUSDT")
 
 
@@ -78,15 +78,20 @@ class Market(RuleBasedStateMachine):
         self.published: list[Kline] = []
         self.versions: dict[WindowKey, list[Kline]] = {}
         self.winners: dict[int, One] = {}
+        self.table: dict[int, One] = {}
+        self.minutes: dict[int, Kline] = {}
         self.saved_raw = 0
         self.saved_klines = 0
         self.record: bytes | None = None
-        self.has_ids = True
-        self._begin()
+        self.choose(has_ids=True, fill_empty=False)
 
-    @initialize(has_ids=st.booleans())
-    def choose(self, has_ids: bool) -> None:
+    @initialize(has_ids=st.booleans(), fill_empty=st.booleans())
+    def choose(self, has_ids: bool, fill_empty: bool) -> None:
         self.has_ids = has_ids
+        self.rules_ = Rules(
+            periods=PERIODS, lateness_us=2_000_000, hold_us=10_000_000, fill_empty=fill_empty
+        )
+        self._begin()
 
     # -- the feed
 
@@ -139,8 +144,7 @@ class Market(RuleBasedStateMachine):
         ids = sorted(self.winners)
         original = self.winners[data.draw(st.sampled_from(ids))]
         copy = One(original.id, original.time_us + shift_us)
-        saved = {each.id for sent in self.stream[: self.saved_raw] for each in sent.trades}
-        if is_first and copy.id not in saved:
+        if is_first and copy.id not in self.table:
             self.winners[copy.id] = copy
         self._send("other", "rest", (copy,))
 
@@ -151,14 +155,15 @@ class Market(RuleBasedStateMachine):
 
     # -- the processor
 
-    def _begin(self) -> None:
-        self.aggregator = Aggregator(*SYMBOL, RULES)
+    def _begin(self, *, has_lost: bool = False, lost_before: int | None = None) -> None:
+        self.aggregator = Aggregator(*SYMBOL, self.rules_, has_lost=has_lost)
         self.waiting: list[Closing] = []
         self.position = 0
         if self.record is not None:
             record = resume.decode(self.record)
-            resume.load(self.aggregator, record.symbols[".".join(SYMBOL)])
-            self.position = record.position - 1
+            resume.load(self.aggregator, record.symbols[".".join(SYMBOL)], lost_before=lost_before)
+            if lost_before is None:
+                self.position = record.position - 1
 
     @precondition(lambda self: self.position < len(self.stream))
     @rule(count=st.integers(1, 10))
@@ -218,7 +223,8 @@ class Market(RuleBasedStateMachine):
         """Do what a healthy service does all the time, so that faults find something done."""
         self.read(len(self.stream))
         self.publish(len(self.waiting))
-        self.saved_raw, self.saved_klines = len(self.stream), len(self.published)
+        self.save_trades(len(self.stream))
+        self.save_klines(len(self.published))
         self.correct()
 
     @rule(is_loaded=st.booleans())
@@ -246,56 +252,89 @@ class Market(RuleBasedStateMachine):
     def die(self, is_loaded: bool) -> None:
         self._begin()
         if is_loaded:
-            before = self.aggregator.longer.known_since
-            self.aggregator.load_minutes(
-                before,
-                [
-                    (opened, fold_of(found[-1]))
-                    for (period, opened), found in sorted(self.versions.items())
-                    if period == BASE_PERIOD and opened < before
-                ],
-            )
+            self.load()
+
+    @precondition(lambda self: self.aggregator.needs_loading)
+    @rule()
+    def load(self) -> None:
+        """Do what a healthy database allows soon after every start."""
+        before = self.aggregator.longer.known_since
+        self.aggregator.load_minutes(
+            before,
+            [
+                (opened, fold_of(found[-1]))
+                for (period, opened), found in sorted(self.versions.items())
+                if period == BASE_PERIOD and opened < before
+            ],
+        )
+
+    @precondition(lambda self: self.record is not None and any(s.trades for s in self.stream))
+    @rule(data=st.data())
+    def lose_record(self, data: st.DataObject) -> None:
+        """Begin without any record on a stream that no longer has what nobody needed.
+
+        The janitor leaves a cushion: the newest trades are still there.
+        """
+        assert self.record is not None
+        newest = max(at for at, sent in enumerate(self.stream) if sent.trades)
+        unneeded = min(resume.decode(self.record).position - 1, self.saved_raw, newest)
+        self.record = None
+        self._begin(has_lost=True)
+        self.position = data.draw(st.integers(0, unneeded))
+
+    @precondition(lambda self: self.aggregator.closed.through is not None)
+    @rule()
+    def recreate_stream(self) -> None:
+        """Lose what nobody saved; klines writes a last record and begins anew."""
+        self.remember()
+        self.stream.clear()
+        self.saved_raw = 0
+        self.winners = dict(self.table)
+        self._begin(lost_before=1)
+        self.remember()  # the old one is of another stream
 
     # -- the savers, and what waits for them
 
     @rule(count=st.integers(1, 20))
     def save_trades(self, count: int) -> None:
+        for sent in self.stream[self.saved_raw : self.saved_raw + count]:
+            for each in sent.trades:
+                self.table.setdefault(each.id, self.winners[each.id])
         self.saved_raw = min(self.saved_raw + count, len(self.stream))
 
     @rule(count=st.integers(1, 20))
     def save_klines(self, count: int) -> None:
+        for kline in self.published[self.saved_klines : self.saved_klines + count]:
+            if kline.period == BASE_PERIOD:
+                self.minutes[kline.open_time] = kline
         self.saved_klines = min(self.saved_klines + count, len(self.published))
 
     @rule()
     def correct(self) -> None:
-        for key, dirty in list(self.aggregator.closed.dirty.windows.items()):
-            if self._is_ready(key, dirty):
+        closed = self.aggregator.closed
+        for key, dirty in list(closed.dirty.windows.items()):
+            if closed.is_ready(key, dirty, self.saved_raw, has_minutes=self._has_minutes()):
                 self._correct(key, dirty)
+        piece, scan = closed.next_search(self.saved_raw), closed.dirty.rescan
+        if piece is not None and scan is not None:
+            times = [each.time_us // 1_000 for each in self.table.values()]
+            found = {open_time(each, BASE_PERIOD) for each in times if piece[0] <= each < piece[1]}
+            closed.searched(scan, piece[1], found)
 
-    def _is_ready(self, key: WindowKey, dirty: Dirty) -> bool:
-        period, opened = key
-        aggregator = self.aggregator
-        if not aggregator.closed.holds(period, opened):
-            return False
-        if period == BASE_PERIOD:
-            return key not in aggregator.closed.outstanding and self.saved_raw >= dirty.sequence
-        ends = opened + PERIOD_MS[period]
-        if aggregator.closed.dirty.has_minutes(opened, ends) or any(
-            each == BASE_PERIOD and opened <= minute < ends
-            for each, minute in aggregator.closed.outstanding
-        ):
-            return False
+    def _has_minutes(self) -> bool:
         unsaved = self.published[self.saved_klines :]
         return all(kline.period != BASE_PERIOD for kline in unsaved)
 
     def _correct(self, key: WindowKey, dirty: Dirty) -> None:
         period, opened = key
         sequence, known = dirty.sequence, self._newest(key)
+        if self.rules_.fill_empty and not self._has_minutes():
+            return
         fold = self._stored_fold(key, sequence)
         wanted = None
         if fold is None and known is not None:
             fold = emptied(known)
-        if fold is not None and (fold.count or known is not None):
+        if fold is not None and (fold.count or known is not None or self.rules_.fill_empty):
             wanted = next_version(
                 self.aggregator, period, opened, fold,
                 None if known is None else Version.of(known),
@@ -307,6 +346,8 @@ class Market(RuleBasedStateMachine):
             if wanted is not None:
                 old = None if known is None else fold_of(known)
                 self.aggregator.correct(opened, old, fold_of(wanted))
+                if self.rules_.fill_empty and (known is None or known.close != wanted.close):
+                    self.aggregator.closed.soil_following(opened, sequence)
             self.aggregator.closed.soil_longer(opened, dirty.reason, sequence)
         self.aggregator.closed.dirty.settle(period, opened, sequence, 0.0)
 
@@ -314,19 +355,15 @@ class Market(RuleBasedStateMachine):
         period, opened = key
         ends = opened + PERIOD_MS[period]
         if period != BASE_PERIOD:
-            table = {
-                kline.open_time: kline
-                for kline in self.published[: self.saved_klines]
-                if kline.period == BASE_PERIOD and opened <= kline.open_time < ends
-            }
-            return merged(table[each] for each in sorted(table))
-        saved = (each.id for sent in self.stream[: self.saved_raw] for each in sent.trades)
-        stored = {self.winners[each] for each in saved}
-        inside = sorted(each for each in stored if opened <= each.time_us // 1_000 < ends)
-        if not inside:
-            return None
-        self.aggregator.closed.stored(columns(inside), sequence)
-        return Fold.of(columns(inside))
+            held = range(opened, ends, MINUTE_MS)
+            return merged(self.minutes[each] for each in held if each in self.minutes)
+        inside = [each for each in self.table.values() if opened <= each.time_us // 1_000 < ends]
+        if inside:
+            self.aggregator.closed.stored(columns(sorted(inside)), sequence)
+            return Fold.of(columns(sorted(inside)))
+        before = [(row.trade_count > 0, at) for at, row in self.minutes.items() if at < opened]
+        is_flat = self.rules_.fill_empty and bool(before)
+        return Fold.flat(fold_of(self.minutes[max(before)[1]]).close) if is_flat else None
 
     # -- what must hold
 
@@ -347,19 +384,33 @@ class Market(RuleBasedStateMachine):
             self.read(len(self.stream))
             self.waiting += self.aggregator.silence(3 * PERIOD_MS["1h"] * 1_000, self.position)
             self.keep_up()
-            if not self.aggregator.closed.dirty and not self.waiting:
+            if not len(self.aggregator.closed.dirty) and not self.waiting:
                 break
-        assert not self.aggregator.closed.dirty.windows
+        assert not len(self.aggregator.closed.dirty)
         assert not self.aggregator.open.windows
         trades = set(self.winners.values())
         wanted = {
             (period, opened): _content(Fold.of(columns(sorted(inside))))
-            for period in RULES.periods
+            for period in PERIODS
             for opened, inside in _windows(trades, period).items()
         }
         newest = {key: _content(fold_of(found[-1])) for key, found in self.versions.items()}
         newest = {key: content for key, content in newest.items() if content[_COUNT]}
         assert newest == wanted
+        if self.rules_.fill_empty:
+            self._check_flat()
+
+    def _check_flat(self) -> None:
+        """No minute is left out, and those without trades say the price before."""
+        minutes = {key[1]: each[-1] for key, each in self.versions.items() if key[0] == BASE_PERIOD}
+        through = self.aggregator.closed.through
+        assert through is not None
+        before: Kline | None = None
+        for opened in range(min(minutes), through, MINUTE_MS):
+            kline = minutes[opened]
+            if not kline.trade_count and before is not None:
+                assert {kline.open, kline.high, kline.low, kline.close} == {before.close}
+            before = kline
 
 
 def _windows(trades: set[One], period: str) -> dict[int, list[One]]:

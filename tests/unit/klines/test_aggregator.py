@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from market_ingestor.klines.aggregator import FLAT_MS_MAX
 from market_ingestor.klines.open_minutes import DEFERRED_MAX, OPEN_MAX
 from market_ingestor.klines.window import Fold
 from tests.unit.klines.build import HOUR, MINUTE, SECOND, T0, Course, columns, rules, windows
@@ -482,3 +483,32 @@ def test_a_corrected_minute_is_carried_into_the_longer_open_window() -> None:
     assert long.fold.count == 4
     assert long.fold.high == Decimal(200)
     assert long.is_tainted
+
+
+def test_flat_candles_of_a_long_silence_are_few_at_once_and_the_rest_is_searched_for() -> None:
+    course = Course(rules(fill_empty=True))
+    course.trades((1, SECOND, "10"))
+    course.closed.clear()
+    course.mark(30 * HOUR)
+    minutes = [each for each in course.closed if each.period == "1m"]
+    assert len(minutes) == FLAT_MS_MAX // MINUTE + 1  # and the one that had a trade
+    assert {str(each.fold.close) for each in minutes} == {"10"}
+    scan = course.aggregator.closed.dirty.rescan
+    assert scan is not None
+    through = course.aggregator.closed.through
+    assert through is not None
+    assert (scan.from_ms, scan.to_ms) == (T0 - MINUTE, through - FLAT_MS_MAX)
+    piece = course.aggregator.closed.next_search(course.sequence)
+    assert piece is not None
+    course.aggregator.closed.searched(scan, piece[1], [])
+    assert len([key for key in course.dirty if key[0] == "1m"]) == (piece[1] - piece[0]) // MINUTE
+
+
+def test_a_flat_candle_follows_a_correction_of_the_minute_before() -> None:
+    course = Course(rules(fill_empty=True))
+    course.trades((1, SECOND, "10"))
+    course.mark(MINUTE + 5 * SECOND)
+    old = course.closed[0].fold
+    course.aggregator.correct(T0, old, Fold.of(columns((1, SECOND, "10"), (2, 2 * SECOND, "15"))))
+    course.mark(2 * MINUTE + 5 * SECOND)
+    assert str(course.closed[-1].fold.close) == "15"

@@ -76,3 +76,10 @@ def test_longer_windows_are_no_minutes() -> None:
     dirty = DirtyWindows()
     add(dirty, 0, 1, "5m")
     assert not dirty.has_minutes(0, 5 * MINUTE)
+
+
+def test_an_empty_range_is_none() -> None:
+    dirty = DirtyWindows()
+    dirty.add_range(120_000, 120_000, 5, 5)
+    dirty.add_range(120_000, 60_000, 5, 5)
+    assert dirty.rescan is None

@@ -208,3 +208,16 @@ def test_what_was_forgotten_of_holes_comes_back() -> None:
     assert read is not None
     assert read.span == Hole(2, 7, 20, 70)
     assert list(read.accounted) == [(4, 5)]
+
+
+def test_a_loss_is_not_forgotten_by_a_restart_before_anything_was_read() -> None:
+    lost = again(busy(), lost_before=50)
+    assert again(lost).aggregator.has_lost
+
+
+def test_after_a_loss_a_refill_of_old_trades_ends_no_doubt() -> None:
+    lost = again(busy(), lost_before=50)
+    lost.trades((20, SECOND), prev=8, source="rest", received=9 * MINUTE + SECOND)
+    rescan = lost.aggregator.closed.dirty.rescan
+    assert rescan is not None
+    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 10 * MINUTE)
