@@ -13,6 +13,7 @@ Catch the narrowest one that tells you what to do next::
     ├── BusError               JetStream refused something for good, or set-up is wrong
     │   ├── StaleSequenceError a fenced publish lost against another writer
     │   ├── StreamRecreatedError  a stream that was being read is another one now
+    │   ├── NotPermittedError  our user of NATS has no right to what was asked
     │   └── StreamSetupError   a stream or consumer could not be created as configured
     └── StorageError           the database is not in the shape the code needs
         └── StoreUnavailableError  the database cannot answer now; ask again later
@@ -121,6 +122,13 @@ class StreamRecreatedError(BusError):
     def __init__(self, stream: str) -> None:
         super().__init__(f"{stream} was made anew or has lost its end")
         self.stream = stream
+
+
+class NotPermittedError(BusError):
+    """Our user of NATS has no right to what was asked; the text is the server's."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(f"not permitted: {trouble}")
 
 
 class StreamSetupError(BusError):

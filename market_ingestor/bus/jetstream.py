@@ -6,7 +6,7 @@ above speaks of subjects, payloads and sequences.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,8 +26,9 @@ from nats.js.errors import (
 )
 from nats.js.kv import KeyValue
 
-from market_ingestor.bus import streams
+from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.login import GuardedClient, Login
+from market_ingestor.bus.refusals import Refusals
 from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +52,6 @@ WRONG_LAST_SEQUENCE: Final = 10071
 TROUBLE: Final = (nats.errors.Error, TimeoutError, OSError, BusError)
 
 _NO_LOGIN: Final = Login()
-_FORBIDDEN: Final = "permissions violation"
 
 CoreHandler = Callable[[str, bytes], Awaitable[None]]
 
@@ -124,8 +124,7 @@ class Bus:
         self.name = name
         self.client = GuardedClient()
         self._troubles: dict[str, None] = {}  # what went wrong while connecting, each once
-        self._forbidden = ""  # the newest thing our user was refused
-        self._asking: dict[asyncio.Timeout, str] = {}  # requests under way
+        self._refusals = Refusals()
         self._ended = asyncio.Event()
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected_logged = False
@@ -172,7 +171,8 @@ class Bus:
                     closed_cb=bus._on_closed,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as problem:
-            await bus.close()  # nats-py would leave its half-open socket behind
+            await bus.close()
+            bus.client.abandon()
             reason = "; ".join(bus._troubles) or problem
             raise BusError(f"no NATS server reached within {timeout_s:g} s: {reason}") from problem
         bus._watching = asyncio.create_task(bus._watch(), name=f"watch {name}")
@@ -182,8 +182,7 @@ class Bus:
         trouble = str(problem) or type(problem).__name__
         if len(self._troubles) < TROUBLES_MAX:
             self._troubles[trouble] = None
-        if _FORBIDDEN in trouble.lower():
-            self._forbid(trouble)
+        self._refusals.note(trouble)
         if self.client.is_connected:
             _log.warning("bus_error", connection=self.name, error=repr(problem))
 
@@ -317,7 +316,7 @@ class Bus:
             TimeoutError, nats.errors.Error: It did not answer.
         """
         payload = msgspec.json.encode(body) if body is not None else b""
-        async with self._unless_forbidden(subject):
+        async with self._refusals.watch(subject):
             with _heeding_cancellation():
                 message = await self.client.request(
                     f"$JS.API.{subject}", payload, timeout=timeout_s
@@ -329,27 +328,6 @@ class Bus:
                 subject, error.get("err_code", error.get("code", 0)), error.get("description", "")
             )
         return answer
-
-    @contextlib.asynccontextmanager
-    async def _unless_forbidden(self, subject: str) -> AsyncIterator[None]:
-        """End a request at once that our user may not make: the server never answers it."""
-        limit = asyncio.timeout(None)
-        self._asking[limit] = subject.lower()
-        try:
-            async with limit:
-                yield
-        except TimeoutError as problem:
-            if limit.expired():
-                raise StreamSetupError(f"not permitted: {self._forbidden}") from problem
-            raise
-        finally:
-            del self._asking[limit]
-
-    def _forbid(self, trouble: str) -> None:
-        self._forbidden = trouble
-        for limit, subject in self._asking.items():
-            if subject in trouble.lower():
-                limit.reschedule(asyncio.get_running_loop().time())
 
     async def ensure_streams(self, configs: Iterable[dict[str, Any]], *, update: bool) -> None:
         """Create missing streams, bring existing ones to their configuration, read them back.
@@ -537,19 +515,21 @@ class Bus:
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
         with _heeding_cancellation():
             try:
-                return Bucket(await js.key_value(name))
+                return Bucket(name, await js.key_value(name), self._refusals)
             except (BucketNotFoundError, NotFoundError):
                 made = await js.create_key_value(
                     bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1, replicas=replicas
                 )
-                return Bucket(made)
+                return Bucket(name, made, self._refusals)
 
 
 class Bucket:
     """A key-value bucket: small values by key, the newest wins."""
 
-    def __init__(self, store: KeyValue) -> None:
+    def __init__(self, name: str, store: KeyValue, refusals: Refusals) -> None:
+        self._name = name
         self._store = store
+        self._refusals = refusals
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, None when it has none; raises `TROUBLE`."""
@@ -562,8 +542,9 @@ class Bucket:
 
     async def put(self, key: str, value: bytes) -> None:
         """Set a key, durably when this returns; raises `TROUBLE`."""
-        with _heeding_cancellation():
-            await self._store.put(key, value)
+        async with self._refusals.watch(subjects.bucket_subject(self._name, key)):
+            with _heeding_cancellation():
+                await self._store.put(key, value)
 
     async def keys(self) -> list[str]:
         """Return the keys that have a value; raises `TROUBLE`."""

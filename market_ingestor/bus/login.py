@@ -74,9 +74,15 @@ class GuardedClient(Client):
         super().__init__()
         self.must_encrypt = False
 
+    def abandon(self) -> None:
+        """Close the sockets of a connection that never came about; nats-py leaves them behind."""
+        for name in ("_io_writer", "_bare_io_writer"):  # the second one is from before TLS
+            writer = getattr(self._transport, name, None)
+            if writer is not None and not writer.is_closing():
+                writer.close()
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self.must_encrypt and not info.get("tls_required"):
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call] # the library's gap
+            self.abandon()
             raise nats.errors.Error("the server offers no TLS")
         await super()._process_info(info, initial_connection)

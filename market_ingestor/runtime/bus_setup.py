@@ -16,7 +16,7 @@ from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.listings import BYTES_MAX as LISTING_BYTES_MAX
 from market_ingestor.bus.login import Login
 from market_ingestor.config import NatsSettings
-from market_ingestor.errors import BusError, StreamSetupError
+from market_ingestor.errors import BusError, NotPermittedError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +85,8 @@ async def prepare_bus(servers: Sequence[str], nats: NatsSettings) -> None:
     """Return when streams and buckets are as configured, or there, if others are to make them.
 
     Raises:
-        StreamSetupError: They cannot be made; the server or our rights must change first.
+        StreamSetupError: They cannot be made by this server as configured.
+        NotPermittedError: They cannot be made by our user.
     """
     bus = await connect_patiently(servers, "setup", nats)
     try:
@@ -136,7 +137,7 @@ async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await work()
-        except StreamSetupError:
+        except (StreamSetupError, NotPermittedError):
             raise
         except TROUBLE as problem:
             if not is_logged:

@@ -19,7 +19,7 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.login import Login
 from market_ingestor.embedded import NatsUser
 from market_ingestor.embedded.binaries import find_nats_server
-from market_ingestor.errors import BusError, ConfigError, StreamSetupError
+from market_ingestor.errors import BusError, ConfigError, NotPermittedError
 from tests.integration.deploy.production import GuardedNats
 from tests.support.ports import free_ports
 from tests.support.processes import Command, program
@@ -177,7 +177,7 @@ async def test_what_is_not_permitted_says_so_at_once(
     server = make_nats_server([mine])
     bus = await Bus.connect([server.url], name="u")
     wanted = streams.market_streams(raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1)
-    with pytest.raises(StreamSetupError, match=r"(?i)not permitted.*STREAM\.CREATE\.MARKET_RAW"):
+    with pytest.raises(NotPermittedError, match=r"(?i)not permitted.*STREAM\.CREATE\.MARKET_RAW"):
         await bus.ensure_streams(wanted, update=True)
     await bus.close()
 

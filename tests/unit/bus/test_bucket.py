@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from market_ingestor.bus.jetstream import Bucket
+from market_ingestor.bus.refusals import Refusals
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ class Swallowing:
 async def test_a_cancellation_that_meets_the_answer_counts(
     call: Callable[[Bucket], Awaitable[object]],
 ) -> None:
-    bucket = Bucket(Swallowing())  # type: ignore[arg-type] # stands for a KeyValue
+    bucket = Bucket("x", Swallowing(), Refusals())  # type: ignore[arg-type] # stands for a KeyValue
 
     async def ask() -> None:
         await call(bucket)
