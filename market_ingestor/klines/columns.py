@@ -1,7 +1,7 @@
 """The trades of one batch as columns of checked numbers, which is how they are folded. Pure.
 
-Owns the reader's own check of what it read: whoever published a batch may have been wrong, and a
-number outside the bounds would make exact arithmetic impossible.
+Owns the quick form of the reader's own check (`model.fitness`): whoever published a batch may have
+been wrong, and a number outside the bounds would make exact arithmetic impossible.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,11 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from market_ingestor.errors import DecodeError
-from market_ingestor.model import decimals
+from market_ingestor.model.fitness import TIME_US_MAX, unfit
 from market_ingestor.model.trade import TRADE_ID_MAX, DecimalTrade, Side, TextTrade
 
 # At most 40 plain digits and one point: within the bounds of `model.decimals` whatever they are.
 SURE_CHARS_MAX: Final = 40
-TIME_US_MAX: Final = 4_102_444_800_000_000  # the year 2100; beyond it a time is a mistake
 
 
 class Columns(NamedTuple):
@@ -48,16 +47,6 @@ def is_run(ids: list[int]) -> bool:
     return count == 1 or (last - first + 1 == count and ids == list(range(first, last + 1)))
 
 
-def _numbers(texts: list[str]) -> list[Decimal]:
-    """Return the values of ``texts``; raises BadNumberError for one that is not fit to use."""
-    joined = "".join(texts) if len(texts) > 1 else texts[0]
-    if joined.isascii() and joined.replace(".", "").isdigit():
-        longest = max(map(len, texts))
-        if longest <= SURE_CHARS_MAX:
-            return list(map(Decimal, texts))
-    return [decimals.checked(text)[0] for text in texts]
-
-
 def trade_ids(subject: str, texts: list[str]) -> list[int]:
     """Return ids as numbers, whose order is the venue's.
 
@@ -74,26 +63,54 @@ def trade_ids(subject: str, texts: list[str]) -> list[int]:
 
 
 def of_batch(subject: str, trades: Sequence[TextTrade]) -> Columns:
-    """Return the checked columns of a batch, in its order.
+    """Return the checked columns of a batch, in its order, without the trades not fit to use.
 
     Args:
         subject: Where it was read, for the error.
 
     Raises:
-        DecodeError: An id, a time, a price or an amount is not fit to use.
+        DecodeError: None of the trades is fit to use.
     """
-    ids = trade_ids(subject, [trade.id for trade in trades])
+    found = _sure(trades)
+    if found is not None:
+        return found
+    fit = [trade for trade in trades if unfit(trade) is None]
+    if not fit:
+        raise DecodeError(subject, f"a trade has {unfit(trades[0])}")
+    prices = [Decimal(trade.price) for trade in fit]
+    amounts = [Decimal(trade.amount) for trade in fit]
+    ids, times = [int(trade.id) for trade in fit], [trade.time_us for trade in fit]
+    return Columns(ids, times, prices, amounts, [trade.side for trade in fit])
+
+
+def _sure(trades: Sequence[TextTrade]) -> Columns | None:
+    """Return the columns if every trade is fit beyond doubt, in a few calls for the whole batch."""
+    texts = [trade.price for trade in trades]
+    texts += [trade.amount for trade in trades]
+    joined = "".join(texts)
     times = [trade.time_us for trade in trades]
-    if min(times) < 0 or max(times) >= TIME_US_MAX:
-        raise DecodeError(subject, "a trade time is out of bounds")
+    if (
+        not joined.isascii()
+        or not joined.replace(".", "").isdigit()
+        or max(map(len, texts)) > SURE_CHARS_MAX
+        or min(times) < 0
+        or max(times) >= TIME_US_MAX
+    ):
+        return None
     try:
-        prices = _numbers([trade.price for trade in trades])
-        amounts = _numbers([trade.amount for trade in trades])
-    except decimals.BadNumberError as problem:
-        raise DecodeError(subject, f"a price or an amount is {problem}") from problem
-    except InvalidOperation as problem:
-        raise DecodeError(subject, "a price or an amount is not a number") from problem
-    return Columns(ids, times, prices, amounts, [trade.side for trade in trades])
+        ids = list(map(int, [trade.id for trade in trades]))
+        numbers = list(map(Decimal, texts))
+    except (ValueError, InvalidOperation):
+        return None
+    prices = numbers[: len(trades)]
+    is_sure = (
+        min(ids) >= 0
+        and max(ids) <= TRADE_ID_MAX
+        and list(map(str, ids)) == [trade.id for trade in trades]
+        and all(prices)
+    )
+    sides = [trade.side for trade in trades]
+    return Columns(ids, times, prices, numbers[len(trades) :], sides) if is_sure else None
 
 
 def of_trades(trades: Sequence[DecimalTrade]) -> Columns:

@@ -14,6 +14,7 @@ from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.facts import BatchFacts, Closing, Rules
 from market_ingestor.klines.watermark import JUMP_US
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.fitness import TIME_US_MAX
 from market_ingestor.model.partition import slot
 
 SYMBOLS_MAX: Final = 20_000  # far more than one process can serve; bounds what a forger can make
@@ -127,7 +128,7 @@ class Intake:
         batch = codec.text_batch(subject, payload)
         if (batch.exchange, batch.symbol) != (target.exchange, target.symbol):
             raise DecodeError(subject, "a batch of another symbol")
-        if not 0 <= batch.received_us < trade_columns.TIME_US_MAX:
+        if not 0 <= batch.received_us < TIME_US_MAX:
             raise DecodeError(subject, "a receive time is out of bounds")
         columns = trade_columns.of_batch(subject, batch.trades)
         try:
@@ -145,7 +146,7 @@ class Intake:
         mark = codec.mark(subject, payload)
         if mark.exchange != target.exchange:
             raise DecodeError(subject, "a mark of another exchange")
-        if not 0 <= mark.received_us < trade_columns.TIME_US_MAX:
+        if not 0 <= mark.received_us < TIME_US_MAX:
             raise DecodeError(subject, "a receive time is out of bounds")
         if not all(map(is_symbol_name, mark.symbols)):
             raise DecodeError(subject, "not a symbol")

@@ -14,9 +14,10 @@ from market_ingestor.bus.reader import Delivery
 from market_ingestor.errors import DecodeError, excerpt
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.fitness import TIME_US_MAX, is_trade_id
 from market_ingestor.model.trade import WIRE_VERSION, TextTrade, TradeBatch
 from market_ingestor.storage.batch import Loss
-from market_ingestor.storage.rows import GAP_ID_CHARS_MAX, TIME_US_MAX, Row, is_trade_id
+from market_ingestor.storage.rows import GAP_ID_CHARS_MAX, Row
 
 ROLE: Final = "save"
 

@@ -14,19 +14,17 @@ import msgspec
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.errors import DecodeError
-from market_ingestor.model import decimals
 from market_ingestor.model.event import WHOLE_FEED, MarketEvent
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
+from market_ingestor.model.fitness import ID_CHARS_MAX, TIME_US_MAX, is_trade_id, unfit
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.model.period import PERIOD_MS, WEEK_MS
 from market_ingestor.model.trade import TRADE_ID_MAX, Source, TextTrade
 
 GapState: TypeAlias = Literal["open", "unfillable", "filled"]
 
-TIME_US_MAX: Final = 4_102_444_800_000_000  # the year 2100: later times are a venue's nonsense
 NUMBER_CHARS_PLAIN: Final = 40  # digits and one point up to here are within every bound
 SUM_CHARS_MAX: Final = 512  # sums of products: 160 digits and a little, see `model.decimals`
-ID_CHARS_MAX: Final = 19  # digits of the largest signed 64-bit integer
 GAP_ID_CHARS_MAX: Final = 64
 ADDRESSES_MAX: Final = 4_096  # subjects remembered as checked; more only cost time
 MISSING_MAX: Final = 2**63 - 1  # bigint
@@ -124,7 +122,7 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
         refused = [
             Refused(trade=each, reason=reason)
             for each in trades
-            if (reason := _unstorable(each)) is not None
+            if (reason := unfit(each)) is not None
         ]
         bad = {id(each.trade) for each in refused}
         trades = [each for each in trades if id(each) not in bad]
@@ -174,35 +172,10 @@ def _are_plain(trades: list[TextTrade]) -> bool:
         and joined_ids.isascii()
         and max(map(len, ids)) <= ID_CHARS_MAX
         and all(len(each) < ID_CHARS_MAX or each <= _ID_LAST for each in ids)
-        and min(map(len, ids)) > 0
+        and all(each[:1] > "0" for each in ids)
+        and all(each.price.strip("0.") for each in trades)
         and min(times) >= 0
         and max(times) < TIME_US_MAX
-    )
-
-
-def _unstorable(trade: TextTrade) -> str | None:
-    """Return what is wrong with a trade, None when it can be stored."""
-    if not is_trade_id(trade.id):
-        return "an id that is no 64-bit integer"
-    if not 0 <= trade.time_us < TIME_US_MAX:
-        return "a time outside 1970 to 2100"
-    for name, text in (("price", trade.price), ("amount", trade.amount)):
-        try:
-            _, plain = decimals.checked(text)
-        except decimals.BadNumberError as problem:
-            return f"a {name} that is {problem}"
-        if plain != text:
-            return f"a {name} not in plain notation"
-    return None
-
-
-def is_trade_id(text: str) -> bool:
-    """Return whether ``text`` is a trade id: 1 to 19 digits that fit 64 bits."""
-    return (
-        0 < len(text) <= ID_CHARS_MAX
-        and text.isascii()
-        and text.isdigit()
-        and int(text) <= TRADE_ID_MAX
     )
 
 
@@ -245,7 +218,8 @@ def _kline_problem(kline: Kline) -> str | None:
     """Return what keeps a candle from being stored, None when nothing does."""
     if not kline.closed or not 1 <= kline.revision < 2**31:
         return "not a version of a closed candle"
-    if kline.period not in PERIOD_MS or not 0 <= kline.open_time * 1000 < TIME_US_MAX:
+    # The week of the first trade time there can be begins before it.
+    if kline.period not in PERIOD_MS or not -WEEK_MS < kline.open_time < TIME_US_MAX // 1000:
         return "an unknown window"
     if not 0 <= kline.trade_count <= MISSING_MAX:
         return "an impossible number of trades"
