@@ -3,13 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-import httpx2
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
@@ -17,9 +16,9 @@ from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import OrderedReader
 from tests.integration.exact.tape import Candle, Key, Message, Row, candles
 from tests.support.ports import free_ports
-from tests.support.processes import Command, command
+from tests.support.processes import command
+from tests.support.services import Service
 
-START_WAIT_S: Final = 30.0
 SETTLE_S: Final = 60.0  # from the last trade to the last correction, on a slow machine
 POLL_S: Final = 0.25
 BURST: Final = 200  # messages published at a time
@@ -41,50 +40,6 @@ SELECT symbol, period, (extract(epoch FROM open_time) * 1000)::bigint,
 FROM market_kline_revisions GROUP BY 1, 2, 3
 """
 _COLUMNS: Final = 14  # of _KLINES: the key and the candle itself; the version comes behind
-
-
-class Service:
-    """One role that may be ended by the test and started again."""
-
-    def __init__(self, role: str, config: Path, port: int, folder: Path, tag: str = "") -> None:
-        self.role = role
-        self.port = port
-        self.starts = 0
-        self._name = f"{role}{tag}"
-        self._config = config
-        self._folder = folder
-        self._stack = AsyncExitStack()
-        self._command: Command | None = None
-
-    @property
-    def command(self) -> Command:
-        assert self._command is not None
-        return self._command
-
-    async def start(self) -> None:
-        self.starts += 1
-        self._command = await self._stack.enter_async_context(
-            command(
-                "run", self.role, "--config", str(self._config),
-                log=self._folder / f"{self._name}-{self.starts}.log",
-                env={"MARKET_INGESTOR_METRICS__PORT": str(self.port)},
-            )
-        )  # fmt: skip
-
-    async def kill(self) -> None:
-        """End it with SIGKILL; return when it is gone."""
-        await self._stack.aclose()
-
-    async def is_ready(self) -> bool:
-        try:
-            async with httpx2.AsyncClient(timeout=2) as client:
-                answer = await client.get(f"http://127.0.0.1:{self.port}/health/ready")
-        except httpx2.HTTPError:
-            return False
-        return answer.status_code == httpx2.codes.OK
-
-    async def ready(self) -> None:
-        await self.command.until(self.is_ready, START_WAIT_S)
 
 
 class Rig:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.exact.services import Service, rigged
+from tests.integration.exact.services import rigged
 from tests.integration.exact.tape import made, messages
 from tests.support.servers import NatsHandle
+from tests.support.services import Service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(240)]
 
