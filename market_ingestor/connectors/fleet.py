@@ -350,7 +350,7 @@ class Fleet:
             track.finder.restore([(known.id, known.id)], lambda _: time_us, now)
         open_gaps = (await self._open_gaps).pop(symbol) + self._put_aside.pop(symbol, [])
         for gap in open_gaps:
-            track.finder.reopen(gap, now)
+            self.refiller.resume(track, gap)
         if track.finder.needs_look:
             self.context.suspects.add(track)
 

@@ -181,13 +181,6 @@ class GapFinder:
                 first - 1, last + 1, min(after_us, before_us), max(after_us, before_us), now
             )
 
-    def reopen(self, gap: FoundGap, now: float) -> None:
-        """Suspect a hole that was found before our start and never settled.
-
-        After `restore`: ids between it and what was restored are not ours to doubt.
-        """
-        self._suspect(gap.after_id, gap.before_id, gap.from_time_us, gap.to_time_us, now)
-
     def add(self, first: int, last: int) -> None:
         """Note ids as settled: refilled, absent at the venue, or given up."""
         self._present.add_range(first, last)

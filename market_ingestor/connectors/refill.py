@@ -71,6 +71,14 @@ class Refiller:
         self._context.gap_event("gap_found", symbol, finding, f"{finding.missing} ids jumped over")
         self._put(Hole(track=track, gap=finding))
 
+    def resume(self, track: Track, gap: FoundGap) -> None:
+        """Settle a hole that another process found and did not live to settle.
+
+        Under its own name, also when nothing is missing any more: else its row stays open.
+        """
+        self.states["found"] += 1
+        self._put(Hole(track=track, gap=gap))
+
     def drop(self, track: Track) -> list[FoundGap]:
         """Leave the holes of an instrument that is no longer wanted; return them."""
         track.is_dropped = True

@@ -11,18 +11,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.connectors import history, intake, registry
 from market_ingestor.connectors.absences import Absences
 from market_ingestor.connectors.history import KnownTrade
 from market_ingestor.connectors.kraken import Kraken
-from market_ingestor.model.event import MarketEvent
+from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator import kraken as simulated_kraken
 from market_ingestor.simulator.faults import Fault
 from market_ingestor.simulator.markets import VENUES, default_symbols
 from market_ingestor.simulator.truth import TruthLog
 from tests.integration.connectors.harness import (
+    POLL_S,
+    WAIT_S,
     Ingest,
     configured,
     connected,
@@ -66,6 +69,16 @@ async def until_published(ingest: Ingest, trades: int) -> None:
     accounts = ingest.role.outbox.accounts
     enough = {name: accounts[name].published + trades for name in accounts}
     await until(lambda: all(accounts[name].published > count for name, count in enough.items()))
+
+
+async def until_told(bus: Bus, kind: EventType, of: MarketEvent) -> None:
+    """Return when an event of this kind names the hole of another event."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            told = [(each.type, each.after_id, each.before_id) for each in await gap_events(bus)]
+            if (kind, of.after_id, of.before_id) in told:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 async def test_a_cut_connection_is_opened_again_and_its_hole_refilled(
@@ -305,6 +318,26 @@ async def test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled(
             if key[0] != "sim-bybit":  # which keeps 60 trades
                 assert raw.holes(key) == []
         assert {event.exchange for event in lost} == {"sim-bybit"}
+
+
+async def test_a_hole_whose_refill_outlived_its_finder_is_settled_under_its_name(
+    nats_server: NatsHandle,
+) -> None:
+    async with connected(nats_server) as bus, SimulatedVenue("okx", rate=60) as venue:
+        async with ingesting(bus, configured(venue)) as ingest:
+            account = ingest.role.outbox.account("sim-okx")
+            await until(lambda: account.published > 100)
+            await ingest.kill()
+        key = ("sim-okx", "BTCUSDT")
+        ids = (await read_raw(bus)).ids(key)
+        found = MarketEvent(
+            v=1, exchange=key[0], symbol=key[1], type="gap_found", time_us=0,
+            after_id=str(min(ids)), before_id=str(max(ids)), missing=3,
+            from_time=0, to_time=0, detail="its refill was published, and then its finder died",
+        )  # fmt: skip
+        await bus.client.request(subjects.event(*key), codec.encode(found), timeout=5)
+        async with ingesting(bus, configured(venue)):
+            await until_told(bus, "gap_filled", found)
 
 
 async def test_two_processes_side_by_side_store_every_trade_at_least_once(

@@ -204,14 +204,6 @@ def test_gaps_cover_exactly_what_is_missing_above_the_lowest(ids: list[int]) -> 
     assert not found & set(ids)
 
 
-def test_a_gap_left_open_by_another_process_is_found_again() -> None:
-    made = finder(*range(1_000, 1_010))
-    made.reopen(gap(100, 105), 0.0)
-    assert made.due(LATER) == [gap(100, 105)]  # and not what lies between it and our first id
-    made.add(101, 104)
-    assert made.missing(100, 105) == []
-
-
 def test_a_stopped_finder_finds_nothing_and_still_knows_ids() -> None:
     finder = GapFinder(reorder_wait_s=0.2)
     for each in (1, 5):
