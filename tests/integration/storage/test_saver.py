@@ -329,6 +329,9 @@ async def test_stopping_without_a_database_ends_in_time_and_loses_nothing(
         await until(lambda: saver.trades.problem is not None)
         started = time.monotonic()
     assert time.monotonic() - started < 3
+    state = await bus.consumer_state(RAW, subjects.SAVE_DURABLE)
+    assert state is not None
+    assert state.ack_floor < sequence  # what is not committed is not acknowledged
     await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")  # instead of its ack_wait
     async with saving(bus, database):
         await acknowledged(bus, RAW, sequence)
