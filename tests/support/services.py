@@ -94,5 +94,5 @@ class Service:
         answer = await self.get("/health/ready")
         return answer is not None and answer.status_code == httpx2.codes.OK
 
-    async def ready(self) -> None:
-        await self.command.until(self.is_ready, START_WAIT_S)
+    async def ready(self, wait_s: float = START_WAIT_S) -> None:
+        await self.command.until(self.is_ready, wait_s)

@@ -1,0 +1,206 @@
+"""What happens without each safeguard: a test that is named here must fail.
+
+``python -m tests.faults.mutations [WORDS]`` takes each safeguard away in a copy of the project, or
+those whose name has all the words in it, and runs its test there. The tests leave no other layer
+to cover for the one removed.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+PROJECT: Final = Path(__file__).parents[2]
+COPIED: Final = ("market_ingestor", "tests", "sql", "deploy", "pyproject.toml")
+TIMEOUT_S: Final = 300
+
+
+class Mutation(NamedTuple):
+    """One safeguard removed.
+
+    Attributes:
+        safeguard: What is taken away.
+        path: Of the file it is in.
+        before: What stands there, once.
+        after: What stands there instead.
+        caught_by: The test that fails then.
+    """
+
+    safeguard: str
+    path: str
+    before: str
+    after: str
+    caught_by: str
+
+
+SAVER: Final = "tests/integration/storage/test_saver.py"
+WRITERS: Final = "tests/integration/storage/test_writers.py"
+PROCESSOR: Final = "tests/integration/klines/test_processor.py"
+LOSSES: Final = "tests/integration/connectors/test_losses.py"
+STREAMING: Final = "tests/integration/connectors/test_streaming.py"
+BUS: Final = "tests/integration/bus/test_jetstream.py"
+
+MUTATIONS: Final = (
+    Mutation(
+        "ack after commit",
+        "market_ingestor/storage/lane.py",
+        "            dead = await self._store(batch)\n",
+        "            await self._reader.ack(batch.messages)\n"
+        "            dead = await self._store(batch)\n",
+        f"{SAVER}::test_stopping_without_a_database_ends_in_time_and_loses_nothing",
+    ),
+    Mutation(
+        "resend what is not acknowledged",
+        "market_ingestor/bus/publisher.py",
+        "                for outgoing in overdue:\n",
+        "                for outgoing in overdue[:0]:\n",
+        f"{BUS}::test_a_killed_server_loses_nothing_and_stores_nothing_twice",
+    ),
+    Mutation(
+        "go-back-N: all of a subject again, in order",
+        "market_ingestor/bus/ack_window.py",
+        "for each in self._by_subject[subject].values()], now",
+        "for each in [next(iter(self._by_subject[subject].values()))]], now",
+        "tests/unit/bus/test_ack_window.py",
+    ),
+    Mutation(
+        "dedupe within a feed",
+        "market_ingestor/connectors/intake.py",
+        "        if not lane.is_new(trade_id):\n",
+        "        if not lane.is_new(trade_id) and trade_id < 0:\n",
+        f"{STREAMING}::test_copies_within_a_feed_and_reordering_change_nothing",
+    ),
+    Mutation(
+        "dedupe of resends by message id",
+        "market_ingestor/bus/publisher.py",
+        '        headers = {"Nats-Msg-Id": outgoing.message_id}\n',
+        "        headers: dict[str, str] = {}\n",
+        f"{BUS}::test_a_killed_server_loses_nothing_and_stores_nothing_twice",
+    ),
+    Mutation(
+        "dedupe of folded trades",
+        "market_ingestor/klines/window.py",
+        "        fresh = self._fresh(columns)\n",
+        "        fresh: Columns | None = columns\n",
+        "tests/unit/klines/test_window.py",
+    ),
+    Mutation(
+        "dedupe of trades folded before",
+        "market_ingestor/klines/aggregator.py",
+        "        fresh = self._unseen(opened, columns, sequence)\n",
+        "        fresh: Columns | None = columns\n",
+        "tests/unit/klines/test_aggregator.py",
+    ),
+    Mutation(
+        "dedupe of stored rows by key",
+        "market_ingestor/storage/queries.sql",
+        "    ORDER BY exchange, symbol, trade_id, time\n    ON CONFLICT DO NOTHING\n",
+        "    ORDER BY exchange, symbol, trade_id, time\n",
+        f"{SAVER}::test_two_savers_share_the_work_without_getting_in_each_others_way",
+    ),
+    Mutation(
+        "dedupe of stored rows by id, whatever their time",
+        "market_ingestor/storage/queries.sql",
+        "    WHERE NOT is_stored\n",
+        "    WHERE true\n",
+        WRITERS,
+    ),
+    Mutation(
+        "gap fill",
+        "market_ingestor/connectors/refill.py",
+        "        self._put(Hole(track=track, gap=finding))\n",
+        "",
+        f"{LOSSES}::test_what_the_socket_skipped_is_refilled_next_to_its_neighbours",
+    ),
+    Mutation(
+        "holes of a dead process are looked for at a start",
+        "market_ingestor/connectors/fleet.py",
+        "            track.finder.restore(stored.intervals, stored.time_us, now)\n",
+        "            del stored\n",
+        f"{LOSSES}::test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled",
+    ),
+    Mutation(
+        "replay on restart from the oldest open window",
+        "market_ingestor/klines/resume.py",
+        "    firsts = (each.first_sequence() for each in aggregators)\n",
+        "    firsts = iter(())\n",
+        f"{PROCESSOR}::test_a_killed_processor_is_replaced_without_another_version",
+    ),
+    Mutation(
+        "ack-floor gate of corrections",
+        "market_ingestor/klines/corrections.py",
+        " and self._floors.raw >= dirty.sequence",
+        "",
+        f"{PROCESSOR}::test_first_versions_do_not_wait_for_the_database_corrections_do",
+    ),
+    Mutation(
+        "fenced publication",
+        "market_ingestor/klines/publication.py",
+        "expected_sequence=expected",
+        "expected_sequence=None",
+        f"{PROCESSOR}::test_two_processors_publish_each_content_once",
+    ),
+    Mutation(
+        "folder lock",
+        "market_ingestor/embedded/folder.py",
+        "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(lock, fcntl.LOCK_UN)\n",
+        "tests/integration/embedded/test_embedded_folder.py",
+    ),
+    Mutation(
+        "only a row's own fault is bisected",
+        "market_ingestor/storage/faults.py",
+        "sqlstate[:2] in _ROW_CLASSES and sqlstate != NO_PARTITION",
+        "len(sqlstate) > 0",
+        f"{SAVER}::test_what_the_world_does_is_waited_out_and_kills_nobody",
+    ),
+    Mutation(
+        "a dead letter needs a neighbour that succeeds",
+        "market_ingestor/storage/batch.py",
+        "        if not self._chunks and self._suspects and self._has_neighbour:\n",
+        "        if not self._chunks and self._suspects:\n",
+        f"{SAVER}::test_a_lone_poison_row_waits_for_a_neighbour",
+    ),
+)
+
+
+def is_caught(mutation: Mutation) -> bool:
+    """Run the test of a mutation where it was made; return whether it fails."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            place = PROJECT / name
+            if place.is_dir():
+                shutil.copytree(place, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(place, copy / name)
+        mutated = copy / mutation.path
+        text = mutated.read_text(encoding="utf-8")
+        assert text.count(mutation.before) == 1, f"{mutation.path} has changed"
+        mutated.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, mutation.caught_by],
+            cwd=copy, check=False, capture_output=True, text=True, timeout=TIMEOUT_S,
+        )  # fmt: skip
+        said = done.stdout.strip().splitlines()
+        print("   ", said[-1] if said else done.stderr[-500:], flush=True)  # noqa: T201 - a report
+        return done.returncode == 1  # tests ran, and one failed
+
+
+def main(words: list[str]) -> int:
+    """Try the chosen mutations; return how many no test caught."""
+    missed = 0
+    for mutation in MUTATIONS:
+        if all(word in mutation.safeguard for word in words):
+            print(f"without: {mutation.safeguard}", flush=True)  # noqa: T201 - a report
+            if not is_caught(mutation):
+                missed += 1
+                print("    NOT CAUGHT by", mutation.caught_by, flush=True)  # noqa: T201 - a report
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:]) else 0)

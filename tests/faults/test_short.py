@@ -1,0 +1,23 @@
+"""The short form of the suite: some fifty seconds of faults, all at once, and nothing is lost."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.faults.run import run
+from tests.faults.world import Size
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(400)]
+
+SEED: Final = 16_111  # many kinds in little time; FAULTS_SEED in the environment tries another
+MINUTES: Final = 0.6
+SIZE: Final = Size(rate=60, patience=3)  # two slow cores, shared with another test
+
+
+async def test_nothing_is_lost_and_nothing_counts_twice_whatever_dies(tmp_path: Path) -> None:
+    seed = int(os.environ.get("FAULTS_SEED", SEED))
+    report = await run(tmp_path, seed=seed, minutes=MINUTES, size=SIZE)
+    print(report)  # noqa: T201 - figures of the run
+    assert not report.problems
