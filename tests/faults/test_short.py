@@ -9,11 +9,12 @@ import pytest
 from tests.faults.run import run
 from tests.faults.world import Size
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEED: Final = 16_111  # many kinds in little time; FAULTS_SEED in the environment tries another
 MINUTES: Final = 0.6
-SIZE: Final = Size(rate=60, patience=3)  # two slow cores, shared with another test
+# Loaded machines may be slow here: time limits are the long form's to prove.
+SIZE: Final = Size(rate=60, patience=8)
 
 
 async def test_nothing_is_lost_and_nothing_counts_twice_whatever_dies(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.config import NatsSettings
 from market_ingestor.embedded import Embedded, NatsRights
-from market_ingestor.runtime.assembly import prepare_bus
+from market_ingestor.runtime.bus_setup import prepare_bus
 from market_ingestor.storage.migrate import migrate
 from tests.faults.journal import Journal
 from tests.faults.proxy import Link
 from tests.faults.venues import SYMBOLS, Venues, simulated
-from tests.support.services import START_WAIT_S, Service, free_ports
+from tests.support.ports import free_ports
+from tests.support.services import START_WAIT_S, Service
 
 ROLES: Final = ("ingest", "klines", "save", "gateway", "api")
 SECONDS: Final = ("ingest", "klines", "save")  # roles that may run twice side by side
