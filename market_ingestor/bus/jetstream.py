@@ -257,7 +257,8 @@ class Bus:
             if self.client.is_connected:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await self.client.flush()
-        with contextlib.suppress(nats.errors.Error, OSError):
+        # RuntimeError: nats-py writes what is buffered to a socket that is gone, uvloop minds.
+        with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
             await self.client.close()
 
     # -- core NATS: not stored, at most once

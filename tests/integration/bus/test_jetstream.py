@@ -150,6 +150,28 @@ async def until_read(reader: OrderedReader) -> list[Delivery]:
                 return arrived
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_a_connection_whose_server_is_away_can_be_closed(
+    nats_server: NatsHandle, anyio_backend: object
+) -> None:
+    del anyio_backend
+    bus = await Bus.connect([nats_server.url], name="test")
+    await nats_server.kill()
+    async with asyncio.timeout(10):
+        while bus.is_connected:  # noqa: ASYNC110 - nats-py tells nobody
+            await asyncio.sleep(0.01)
+    await bus.client.publish("market.live.a.b.1m", b"buffered until it is back")
+    await bus.close()
+
+
+async def test_what_is_sent_again_is_stored_once(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        first = await publisher.publish("market.raw.a.S", b"x", "m1")
+        again = await publisher.publish("market.raw.a.S", b"x", "m1")
+        assert (again.sequence, again.is_duplicate) == (first.sequence, True)
+        assert (await bus.stream_state(subjects.RAW_STREAM)).messages == 1
+
+
 async def test_readers_go_on_after_the_server_was_killed(nats_server: NatsHandle) -> None:
     durable = streams.durable_config("save", ack_wait_s=30, max_ack_pending=10_000)
     async with (
