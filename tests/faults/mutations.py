@@ -77,7 +77,7 @@ MUTATIONS: Final = (
         "market_ingestor/bus/publisher.py",
         '        headers = {"Nats-Msg-Id": outgoing.message_id}\n',
         "        headers: dict[str, str] = {}\n",
-        f"{BUS}::test_a_killed_server_loses_nothing_and_stores_nothing_twice",
+        f"{BUS}::test_what_is_sent_again_is_stored_once",
     ),
     Mutation(
         "dedupe of folded trades",
@@ -98,7 +98,7 @@ MUTATIONS: Final = (
         "market_ingestor/storage/queries.sql",
         "    ORDER BY exchange, symbol, trade_id, time\n    ON CONFLICT DO NOTHING\n",
         "    ORDER BY exchange, symbol, trade_id, time\n",
-        f"{SAVER}::test_two_savers_share_the_work_without_getting_in_each_others_way",
+        f"{WRITERS}::test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate",
     ),
     Mutation(
         "dedupe of stored rows by id, whatever their time",
@@ -126,21 +126,21 @@ MUTATIONS: Final = (
         "market_ingestor/klines/resume.py",
         "    firsts = (each.first_sequence() for each in aggregators)\n",
         "    firsts = iter(())\n",
-        f"{PROCESSOR}::test_a_killed_processor_is_replaced_without_another_version",
+        "tests/unit/klines/test_resume.py",
     ),
     Mutation(
         "ack-floor gate of corrections",
         "market_ingestor/klines/corrections.py",
         " and self._floors.raw >= dirty.sequence",
         "",
-        f"{PROCESSOR}::test_first_versions_do_not_wait_for_the_database_corrections_do",
+        "tests/integration/klines/test_faults.py",
     ),
     Mutation(
         "fenced publication",
         "market_ingestor/klines/publication.py",
         "expected_sequence=expected",
         "expected_sequence=None",
-        f"{PROCESSOR}::test_two_processors_publish_each_content_once",
+        "tests/integration/klines/test_publication.py",
     ),
     Mutation(
         "folder lock",
@@ -154,7 +154,7 @@ MUTATIONS: Final = (
         "market_ingestor/storage/faults.py",
         "sqlstate[:2] in _ROW_CLASSES and sqlstate != NO_PARTITION",
         "len(sqlstate) > 0",
-        f"{SAVER}::test_what_the_world_does_is_waited_out_and_kills_nobody",
+        "tests/unit/storage/test_faults.py",
     ),
     Mutation(
         "a dead letter needs a neighbour that succeeds",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -188,6 +189,29 @@ async def test_two_writers_of_the_same_rows_do_not_deadlock(database: Database) 
         ]  # fmt: skip
     assert sum(task.result().inserted["market_trades"] for task in writes) == 1_500
     assert await database.value("SELECT count(*) FROM market_trades") == 1_500
+
+
+async def test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate(
+    database: Database, dsn: str
+) -> None:
+    await write(TradeWriter(database), trades_of(trade(2)))  # its partition is there
+    other = await asyncpg.connect(dsn)
+    try:
+        async with other.transaction():
+            await other.execute(
+                "INSERT INTO market_trades VALUES ($1, $2, '1', $3, 100.5, 2, 'buy', $3)",
+                EXCHANGE,
+                SYMBOL,
+                at(START_US + 1_000),
+            )
+            writing = asyncio.create_task(write(TradeWriter(database), trades_of(trade(1))))
+            while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+                assert not writing.done()
+    finally:
+        await other.close()
+    written = await writing
+    assert (written.inserted["market_trades"], written.duplicate) == (0, 1)
 
 
 async def test_two_writers_with_two_times_for_one_id_store_one(database: Database) -> None:
