@@ -59,7 +59,10 @@ install -D -m 644 "$here/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/market-ingesto
 install -D -m 644 -t "$root/usr/share/doc/market-ingestor" "$project/deploy/RUNBOOK.md" \
   "$project/deploy/SECURITY.md" "$project/README.md"
 mkdir -p "$etc"
-[ -e "$etc/config.toml" ] || install -m 640 "$project/deploy/config.example.toml" "$etc/config.toml"
+if [ ! -e "$etc/config.toml" ]; then
+  (umask 027 && sed 's|^dsn = .*|# dsn is in secrets/database-dsn|' "$project/deploy/config.example.toml" \
+    >"$etc/config.toml")
+fi
 if [ ! -e "$etc/secrets/database-dsn" ]; then
   install -d -m 700 "$etc/secrets"
   (umask 077 && echo 'postgresql://market:secret@127.0.0.1:5432/market' >"$etc/secrets/database-dsn")
@@ -73,7 +76,8 @@ fi
 cat <<TEXT
 Installed. Next:
   $etc/config.toml and $etc/secrets/database-dsn   fill in
-  /opt/market-ingestor/bin/market-ingestor check --config /etc/market-ingestor/config.toml
+  MARKET_INGESTOR_DATABASE__DSN_FILE=/etc/market-ingestor/secrets/database-dsn \\
+    /opt/market-ingestor/bin/market-ingestor check      is everything reachable?
   systemctl start market-ingestor-migrate
   systemctl enable --now market-ingestor.target market-ingestor@{ingest,klines,save,gateway,api}
 TEXT
