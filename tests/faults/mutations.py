@@ -130,8 +130,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "ack-floor gate of corrections",
-        "market_ingestor/klines/corrections.py",
-        " and self._floors.raw >= dirty.sequence",
+        "market_ingestor/klines/closed.py",
+        " and raw_floor >= dirty.sequence",
         "",
         "tests/integration/klines/test_faults.py",
     ),

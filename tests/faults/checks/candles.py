@@ -37,7 +37,7 @@ async def differences(world: World) -> tuple[int, list[str]]:
     now = datetime.now(UTC) + timedelta(seconds=SETTLE_S - SETTLED_S)
     async with Database(world.servers.dsn, statement_timeout_s=None) as database:
         report = await verify(database, now=now)
-    found = [str(each) for each in report.differences]
+    found = [str(each) for each in (*report.differences, *report.unclosed)]
     return report.compared, found
 
 
