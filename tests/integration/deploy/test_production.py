@@ -25,7 +25,12 @@ from tests.support.processes import program
 from tests.support.servers import PostgresHandle, short_folder
 from tests.support.tools import needs, run
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), needs("openssl")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("production"),  # one worker, one stack
+    needs("openssl"),
+]
 
 
 @pytest.fixture(scope="module")
