@@ -15,9 +15,8 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import BusError, DecodeError
 from market_ingestor.storage.queries import QUERIES
-from market_ingestor.storage.times import at
+from market_ingestor.storage.times import probe_bounds
 from market_ingestor.storage.timescale import Database
-from market_ingestor.storage.writers import PROBE_US
 
 DAY_US: Final = 86_400_000_000  # how the table is split
 CHUNK_TRADES: Final = 20_000  # looked up in one query; bounds what is held at a time
@@ -115,8 +114,7 @@ async def _absent(database: Database, trades: Mapping[TradeName, int]) -> list[T
         list(instruments),
         list(ids),
         times,
-        at(max(min(times) - PROBE_US, 0)),
-        at(max(times) + PROBE_US),
+        *probe_bounds(times),
     )
     return [(row["exchange"], row["symbol"], row["trade_id"]) for row in rows]
 

@@ -446,8 +446,9 @@ LIMIT $8
 -- name: range_trades
 -- $1 exchange, $2 symbol, $3 starts (exclusive) and $4 ends (inclusive) of ranges, which do not
 -- overlap, $5 and $6 the first start and the last end, then trades that may not be stored yet, in
--- any of the ranges: $7 ids, $8 times in microseconds, $9 prices, $10 amounts. Sums up those
--- stored and, once, those that are not.
+-- any of the ranges: $7 ids, $8 times in microseconds, $9 prices, $10 amounts, $11 and $12 an hour
+-- before the earliest of them and behind the latest. Sums up those stored and, once, those that are
+-- not; these are looked up as in insert_trades.
 WITH traded AS (
     SELECT t.price, t.amount
     FROM unnest($3::timestamptz[], $4::timestamptz[]) AS ranges(start, finish)
@@ -458,13 +459,18 @@ WITH traded AS (
     FROM unnest($7::text[], $8::bigint[], $9::text[], $10::text[])
         AS held(trade_id, time_us, price, amount)
     LEFT JOIN LATERAL (
-        SELECT t.time
-        FROM market_trades AS t
-        WHERE t.exchange = $1 AND t.symbol = $2 AND t.trade_id = held.trade_id
-            AND t.time >= timestamptz 'epoch'
-                + (held.time_us - 3600000000) * interval '1 microsecond'
-            AND t.time <= timestamptz 'epoch'
-                + (held.time_us + 3600000000) * interval '1 microsecond'
+        SELECT known.time
+        FROM (
+            SELECT t.time
+            FROM market_trades AS t
+            WHERE t.exchange = $1 AND t.symbol = $2 AND t.trade_id = held.trade_id
+                AND t.time >= $11::timestamptz AND t.time <= ANY (ARRAY[$12::timestamptz])
+            OFFSET 0
+        ) AS known
+        WHERE known.time
+                >= timestamptz 'epoch' + (held.time_us - 3600000000) * interval '1 microsecond'
+            AND known.time
+                <= timestamptz 'epoch' + (held.time_us + 3600000000) * interval '1 microsecond'
         LIMIT 1
     ) AS stored ON true
     WHERE stored.time IS NULL

@@ -22,7 +22,14 @@ from market_ingestor.model.stored import (
 from market_ingestor.model.trade import TextTrade
 from market_ingestor.storage.candle_store import kline_of
 from market_ingestor.storage.queries import QUERIES
-from market_ingestor.storage.times import FAR_FUTURE, FAR_PAST, at, at_ms, microseconds
+from market_ingestor.storage.times import (
+    FAR_FUTURE,
+    FAR_PAST,
+    at,
+    at_ms,
+    microseconds,
+    probe_bounds,
+)
 from market_ingestor.storage.timescale import Database, Record
 
 _FIRST_GAPS: Final = GapKey(FAR_FUTURE, "", "", "", "")  # before the newest gap there is
@@ -117,11 +124,13 @@ class DatabaseReadStore:
         """
         starts = [at(each[0]) for each in ranges]
         ends = [at(each[1]) for each in ranges]
+        times = [each.time_us for each in held]
         (row,) = await self._database.fetch(
             QUERIES["range_trades"],
             exchange, symbol, starts, ends, starts[0], ends[-1],
-            [each.id for each in held], [each.time_us for each in held],
+            [each.id for each in held], times,
             [each.price for each in held], [each.amount for each in held],
+            *probe_bounds(times),
         )  # fmt: skip
         return TradeSum(**dict(row))
 

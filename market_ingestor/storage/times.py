@@ -1,5 +1,6 @@
 """Between integer Unix times and the timestamps of the database, exactly. Pure."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -7,6 +8,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_10000_MS: Final = 253_402_300_800_000  # where `datetime` ends; far beyond any trade
 FAR_PAST: Final = EPOCH
 FAR_FUTURE: Final = datetime(9999, 12, 31, tzinfo=UTC)
+PROBE_US: Final = 3_600_000_000  # how far apart two times of one id may lie; as in queries.sql
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -26,3 +28,9 @@ def at_ms(time_ms: int) -> datetime:
 def microseconds(instant: datetime) -> int:
     """Return how many microseconds after 1970 an instant is."""
     return (instant - EPOCH) // _MICROSECOND
+
+
+def probe_bounds(times_us: Collection[int]) -> tuple[datetime, datetime]:
+    """Return between which instants the ids of trades at these times are looked up."""
+    first, last = min(times_us, default=0), max(times_us, default=0)
+    return at(max(first - PROBE_US, 0)), at(last + PROBE_US)

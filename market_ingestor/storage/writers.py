@@ -12,11 +12,10 @@ import msgspec
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.rows import GAP_COLUMNS, KLINE_COLUMNS, TRADE_COLUMNS, Row
-from market_ingestor.storage.times import at
+from market_ingestor.storage.times import at, probe_bounds
 from market_ingestor.storage.timescale import Copy, Database, Statement
 
 DAY_US: Final = 86_400_000_000
-PROBE_US: Final = 3_600_000_000  # how far apart two times of one id may lie; as in queries.sql
 DAYS_KNOWN_MAX: Final = 10_000  # 27 years of days; then they are simply looked up again
 
 
@@ -93,10 +92,9 @@ class TradeWriter:
         """Commit trades; see `Writer`."""
         times = [row.time_us for row in rows]
         copy = Copy(table="staging_trades", columns=TRADE_COLUMNS, data=_lines(rows))
-        bounds = (at(max(min(times) - PROBE_US, 0)), at(max(times) + PROBE_US))
         statements = (
             Statement(sql=QUERIES["lock_slots"], args=(locks.keys, locks.alone)),
-            Statement(sql=QUERIES["insert_trades"], args=bounds),
+            Statement(sql=QUERIES["insert_trades"], args=probe_bounds(times)),
         )
         try:
             await self._partitions.ensure(times)

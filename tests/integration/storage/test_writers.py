@@ -263,6 +263,7 @@ FROM generate_series(1, $5::bigint) AS n
 """
 STORED = "EXPLAIN " + QUERIES["stored_ids"]
 PROBED = "EXPLAIN " + QUERIES["insert_trades"]
+SUMMED = "EXPLAIN " + QUERIES["range_trades"]
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])
@@ -280,6 +281,7 @@ async def test_ids_are_looked_up_along_the_key_and_in_the_day_they_are_of(
     for day in days[:2]:
         await database.value(FILL, EXCHANGE, SYMBOL, 10**7, day, 10)
     bounds = (at(START_US - HOUR_US), at(START_US + HOUR_US))
+    summed: tuple[object, ...] = ([], [], at(0), at(0), ["1"], [START_US], ["1"], ["1"], *bounds)
     for count in range(0, 60_000, 5_000):
         await database.value(FILL, EXCHANGE, SYMBOL, count, days[2], 5_000)
         if is_analyzed and count == 0:
@@ -287,6 +289,7 @@ async def test_ids_are_looked_up_along_the_key_and_in_the_day_they_are_of(
         for plan in (
             await rows(database, PROBED, *bounds),
             await rows(database, STORED, [EXCHANGE], [SYMBOL], ["1"], [START_US], *bounds),
+            await rows(database, SUMMED, EXCHANGE, SYMBOL, *summed),
         ):
             scans = [line for (line,) in plan if "Scan using" in line]
             assert len(scans) == 1, (count, scans)
