@@ -63,11 +63,12 @@ class InstrumentTable:
         self._by_symbol: dict[str, Instrument] = {}
         self._by_venue: dict[str, Instrument] = {}
         for venue in sorted(listed, key=lambda each: each.venue_symbol):
-            self._add(venue)
+            if venue.venue_symbol not in self._by_venue:  # listed twice, it is one all the same
+                self._add(venue)
 
     def _add(self, venue: VenueInstrument) -> Instrument:
         symbol = stripped(venue.base + venue.quote)
-        if not symbol or symbol in self._by_symbol:
+        while not symbol or symbol in self._by_symbol:  # twice if a name looks like a suffixed one
             symbol += _suffix(venue.venue_symbol)
         instrument = Instrument(symbol=symbol, venue=venue)
         self._by_symbol[symbol] = instrument
