@@ -12,12 +12,14 @@ from market_ingestor.bus.ack_window import PubAck
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader, PullReader
+from market_ingestor.connectors.feed import Feed
 from market_ingestor.errors import (
     BusError,
     StaleSequenceError,
     StreamRecreatedError,
     StreamSetupError,
 )
+from market_ingestor.model.trade import Trade
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
@@ -198,6 +200,30 @@ async def test_readers_go_on_after_the_server_was_killed(nats_server: NatsHandle
         expected = [f"{phase}.{number}" for phase in range(2) for number in range(100)]
         assert seen[0] == expected
         assert set(seen[1]) == set(expected)
+
+
+async def test_batches_with_equal_ends_and_other_content_are_both_stored(
+    nats_server: NatsHandle,
+) -> None:
+    lost = (101, 102)  # two connections missed one trade each, and a refill brought both
+    feeds = [("a-1", lost[:1]), ("a-2", lost[1:]), ("a-3", ())]
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        for name, missed in feeds:
+            feed = Feed(name, "okx", source="ws", has_contiguous_ids=True, simulated=False)
+            lane = feed.lane("S")
+            lane.put(
+                [
+                    Trade(id=str(each), price="1", amount="1", side="buy", time_us=each)
+                    for each in range(100, 104)
+                    if each not in missed
+                ],
+                1,
+            )
+            (message,) = lane.drain()
+            for is_again in (False, True):
+                ack = await publisher.publish(message.subject, message.payload, message.message_id)
+                assert ack.is_duplicate == is_again
+        assert (await bus.stream_state(subjects.RAW_STREAM)).messages == len(feeds)
 
 
 async def test_the_fence_admits_one_writer(nats_server: NatsHandle) -> None:

@@ -189,14 +189,8 @@ async def deliveries(bus: Bus, stream: str) -> list[Delivery]:
     return read
 
 
-async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None = True) -> Raw:
-    """Return MARKET_RAW, having checked the numbering of every feed.
-
-    Args:
-        in_order: The bus was well all the time; otherwise what was sent again came later.
-        has_prev_ids: Whether the venues' ids are contiguous, so that batches name neighbours; None
-            where that changes.
-    """
+async def stored(bus: Bus) -> Raw:
+    """Return MARKET_RAW, whatever it holds."""
     raw = Raw([], [], [])
     for each in await deliveries(bus, subjects.RAW_STREAM):
         if subjects.parse_raw(each.subject).symbol is None:
@@ -207,6 +201,18 @@ async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None
             batch = codec.text_batch(each.subject, each.payload)
             raw.batches.append(batch)
             raw.messages.append(batch)
+    return raw
+
+
+async def read_raw(bus: Bus, *, in_order: bool = True, has_prev_ids: bool | None = True) -> Raw:
+    """Return MARKET_RAW, having checked the numbering of every feed.
+
+    Args:
+        in_order: The bus was well all the time; otherwise what was sent again came later.
+        has_prev_ids: Whether the venues' ids are contiguous, so that batches name neighbours; None
+            where that changes.
+    """
+    raw = await stored(bus)
     if in_order:
         check_marks(raw)
     else:
@@ -221,7 +227,7 @@ async def until_whole(
     """Return when every instrument that traded, of these exchanges or all, has no hole left."""
     async with asyncio.timeout(wait_s):
         while True:
-            raw = await read_raw(bus)
+            raw = await stored(bus)
             keys = [key for key in raw.keys if exchanges is None or key[0] in exchanges]
             if not any(raw.holes(key) for key in keys):
                 return

@@ -13,11 +13,12 @@ import pytest
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.connectors import history, intake, registry
+from market_ingestor.connectors import history, intake, refill, registry
 from market_ingestor.connectors.absences import Absences
 from market_ingestor.connectors.history import KnownTrade
 from market_ingestor.connectors.kraken import Kraken
 from market_ingestor.model.event import EventType, MarketEvent
+from market_ingestor.model.trade import TextTrade, TradeBatch
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator import kraken as simulated_kraken
 from market_ingestor.simulator.faults import Fault
@@ -25,6 +26,7 @@ from market_ingestor.simulator.markets import VENUES, default_symbols
 from market_ingestor.simulator.truth import TruthLog
 from tests.integration.connectors.harness import (
     POLL_S,
+    SETTINGS,
     WAIT_S,
     Ingest,
     configured,
@@ -33,6 +35,7 @@ from tests.integration.connectors.harness import (
     ingesting,
     proved,
     read_raw,
+    stored,
     truth,
     until,
     until_whole,
@@ -42,6 +45,11 @@ from tests.support.servers import NatsHandle
 pytestmark = pytest.mark.anyio
 
 SYMBOLS = 3  # each costs a walk, and venues answer no more than one to ten requests a second
+
+
+def is_old(trade: TextTrade, batch: TradeBatch[str]) -> bool:
+    """Return whether a trade was more than five seconds old when it was read."""
+    return batch.received_us - trade.time_us > 5_000_000
 
 
 def is_filled(ingest: Ingest, holes: int) -> bool:
@@ -280,6 +288,64 @@ async def test_a_refill_survives_errors_and_bans(nats_server: NatsHandle, status
         assert (await read_raw(bus)).holes(("sim-binance", "BTCUSDT")) == []
 
 
+@pytest.mark.parametrize("name", ["binance", "coinbase"])  # which answer with 400 and with 404
+async def test_refused_history_of_some_symbols_holds_up_no_other(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(refill, "REFUSED_WAIT_S", 0.1)
+    symbols = default_symbols(name)[:6]
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue(name, symbols, rate=200) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account(f"sim-{name}")
+        (fleet,) = ingest.role.fleets
+        await until(lambda: account.published > 200)
+        first, *others = venue.symbols
+        venue.inject(Fault(fault="rest_error", status=500, duration_s=0))
+        venue.inject(Fault(fault="gap", count=3, symbol=first))
+        await until(lambda: ingest.states.get("found", 0) > 0)
+        for symbol in others:  # newer holes, which are tried first
+            venue.inject(Fault(fault="gap", count=3, symbol=symbol))
+        await until(lambda: ingest.states.get("found", 0) >= len(symbols))
+        for symbol in others:
+            venue.inject(Fault(fault="delist", symbol=symbol))
+        venue.inject(Fault(fault="rest_error", status=500, duration_s=0.01))
+        await until(lambda: fleet.refiller.states["filled"] > 0)
+        await ingest.stop()
+        filled = [event.symbol for event in await gap_events(bus) if event.type == "gap_filled"]
+        assert set(filled) == {first}
+        assert ingest.states.get("unfillable") is None  # they may be listed again
+
+
+async def test_age_counts_for_live_trades_and_not_for_refilled_ones(
+    nats_server: NatsHandle,
+) -> None:
+    settings = SETTINGS.model_copy(update={"max_trade_age_s": 2.0})
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("binance", ["BTC-USDT"], rate=100) as venue,
+        ingesting(bus, configured(venue), settings) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-binance")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="skew", skew_s=-10.0, duration_s=0.2))
+        await until(lambda: account.rejected["too_old"] > 5)
+        await until(lambda: ingest.states.get("found", 0) > 0)
+        await until(lambda: ingest.states.get("filled") == ingest.states["found"])
+        await ingest.stop()
+        raw = await read_raw(bus)
+    assert account.rejected.keys() == {"too_old"}
+    assert raw.holes(("sim-binance", "BTCUSDT")) == []
+    old = {
+        batch.source: {trade.id for trade in batch.trades if is_old(trade, batch)}
+        for batch in raw.batches
+    }
+    assert len(old["rest"]) == account.rejected["too_old"]
+    assert not old["ws"]
+
+
 async def test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled(
     nats_server: NatsHandle, tmp_path: Path
 ) -> None:
@@ -315,9 +381,45 @@ async def test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled(
             lost = [event for event in await gap_events(bus) if event.type == "gap_unfillable"]
         for key in raw.keys:
             assert set(raw.ids(key)) <= made()[key]
-            if key[0] != "sim-bybit":  # which keeps 60 trades
-                assert raw.holes(key) == []
-        assert {event.exchange for event in lost} == {"sim-bybit"}
+            said = {
+                each
+                for event in lost
+                if (event.exchange, event.symbol) == key
+                for each in range(int(event.after_id or 0) + 1, int(event.before_id or 0))
+            }
+            assert set(raw.holes(key)) <= said
+        assert {event.exchange for event in lost} == {"sim-bybit"}  # which keeps 60 trades
+
+
+async def test_what_the_bus_and_then_the_process_lost_below_the_newest_id_is_refilled(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = ("sim-okx", "BTCUSDT")
+    with truth(tmp_path) as (log, made):
+        async with (
+            connected(nats_server) as bus,
+            SimulatedVenue("okx", ["BTC-USDT"], rate=300, truth=log) as venue,
+        ):
+            async with ingesting(bus, configured(venue)) as ingest:
+                account, publisher = ingest.role.outbox.account("sim-okx"), ingest.role.publisher
+                await until(lambda: account.published > 50)
+                # The process will die before it sends again what the server did not take.
+                monkeypatch.setattr(publisher._window, "deadline_s", 60.0)  # noqa: SLF001 - as said
+                monkeypatch.setattr(publisher._window, "everything", lambda _now: [])  # noqa: SLF001 - as said
+                await nats_server.pause()
+                in_flight = publisher.in_flight
+                await until(lambda: publisher.in_flight > in_flight + 5)  # sent, and read by nobody
+                await nats_server.kill()
+                await nats_server.start()
+                before = account.published
+                await until(lambda: account.published > before)
+                await ingest.kill()
+            assert (await stored(bus)).holes(key)  # newer trades are there
+            async with ingesting(bus, configured(venue)) as ingest:
+                await until_whole(bus)
+                await ingest.stop()
+            ids = set((await stored(bus)).ids(key))
+        assert ids == {each for each in made()[key] if min(ids) <= each <= max(ids)}
 
 
 async def test_a_hole_whose_refill_outlived_its_finder_is_settled_under_its_name(
