@@ -29,6 +29,7 @@ from market_ingestor.connectors.refill import Refiller
 from market_ingestor.connectors.rest import RestClient
 from market_ingestor.connectors.session import Session
 from market_ingestor.connectors.tails import TailCheck
+from market_ingestor.errors import excerpt
 from market_ingestor.model.control import MemberFeed
 from market_ingestor.model.instrument import Instrument, InstrumentTable, stripped
 
@@ -87,6 +88,7 @@ class Fleet:
         self._known_ids = known_ids
         self._listings = listings
         self._table: InstrumentTable | None = None
+        self._load_problem = ""
         self._unknown: list[str] = []
         self._unknown_changed = asyncio.Event()
         self._known: dict[str, Instrument] = {}
@@ -122,7 +124,8 @@ class Fleet:
         """Return what is wrong with this exchange, one clause each."""
         name = self.context.exchange
         if self._table is None:
-            return [f"{name}: instruments not loaded yet"]
+            why = f": {self._load_problem}" if self._load_problem else ""
+            return [f"{name}: instruments not loaded yet{why}"]
         found = [f"{name}: {each.problem}" for each in self._sessions if each.problem]
         if self._unknown:
             found.append(f"{name}: not listed: {', '.join(self._unknown[:5])}")
@@ -200,7 +203,12 @@ class Fleet:
 
     async def _load(self) -> InstrumentTable:
         context = self.context
-        return await load_instruments(context.exchange, context.venue, self._rest, self._wanted)
+        return await load_instruments(
+            context.exchange, context.venue, self._rest, self._wanted, self._on_load_problem
+        )
+
+    def _on_load_problem(self, problem: str) -> None:
+        self._load_problem = excerpt(self.context.redacted(problem))
 
     def want(self, added: Iterable[str], dropped: frozenset[str]) -> None:
         """Carry the configured symbols and the added ones without the dropped ones, soon.
@@ -376,12 +384,11 @@ class Fleet:
             if is_late:
                 due = loop.time() + LOOK_S  # what waits in the sockets comes first
                 continue
-            received_us = now_us()
+            time_us = now_us()
             for session in self._sessions:
                 for connection in session.feeds:
-                    if not connection.feed.is_paused:
-                        self.context.outbox.mark(connection.feed, received_us)
-            self._watch_silence(received_us)
+                    connection.mark(time_us)
+            self._watch_silence(time_us)
 
     def _watch_silence(self, time_us: int) -> None:
         """Report symbols that are silent for longer than their own rate explains.

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import httpx2
@@ -29,13 +29,18 @@ def as_configured(symbols: Iterable[str]) -> InstrumentTable:
 
 
 async def load_instruments(
-    exchange: str, venue: Venue, rest: RestClient, symbols: Iterable[str]
+    exchange: str,
+    venue: Venue,
+    rest: RestClient,
+    symbols: Iterable[str],
+    on_problem: Callable[[str], None],
 ) -> InstrumentTable:
     """Return the venue's instruments; waits and asks again whatever goes wrong.
 
     Args:
         symbols: As configured; they are what there is where the venue has no list, or refuses it
             to some (`Limits.lists_for_all`).
+        on_problem: Told why each attempt failed.
     """
     backoff = Backoff(max_s=WAIT_S_MAX, rng=random.Random())
     request = venue.instruments_request()
@@ -49,6 +54,8 @@ async def load_instruments(
             if isinstance(problem, VenueError) and not venue.limits.lists_for_all:
                 _log.warning("symbols_as_configured", exchange=exchange, error=str(problem))
                 return as_configured(symbols)
+            why = str(problem) or repr(problem)
+            on_problem(why)
             wait_s = backoff.next_s()
             if isinstance(problem, VenueBannedError):
                 rest.stay_away(problem.retry_after_s or wait_s)
@@ -57,7 +64,7 @@ async def load_instruments(
             _log.warning(
                 "instruments_unavailable",
                 exchange=exchange,
-                error=str(problem) or repr(problem),
+                error=why,
                 retry_in_s=round(wait_s, 1),
             )
             await asyncio.sleep(wait_s)
