@@ -35,6 +35,7 @@ from market_ingestor.errors import excerpt
 _log = structlog.get_logger(__name__)
 
 WATCH_S: Final = 0.5
+PROBE_S: Final = 1.0  # between a venue's answer and our next ping: readers allow 3 s without a mark
 PROVED_S: Final = 30.0  # a confirmed session of this length works, trades or not
 ROLLOVER_MARGIN: Final = 0.1  # of the venue's maximum life, at most:
 ROLLOVER_MARGIN_S_MAX: Final = 600.0
@@ -94,6 +95,8 @@ class Connection:
         self._has_traded = False
         self._opened_at = 0.0
         self._confirmed_at: float | None = None
+        self._heard_us = 0
+        self._marked_us = 0
         self._reason = ""
 
     def _made_routes(self, tracks: Iterable[Track]) -> dict[str, Route]:
@@ -119,6 +122,25 @@ class Connection:
         self._reason = self._reason or reason
         self._close.set()
 
+    def mark(self, time_us: int) -> None:
+        """Say on the bus that this connection lives and has sent all it had, if it evidently does.
+
+        Args:
+            time_us: Now, UTC microseconds.
+        """
+        lived_us = self._lived_us(time_us)
+        if not self.feed.is_paused and lived_us > self._marked_us:
+            self._marked_us = lived_us
+            self._outbox.mark(self.feed, lived_us)
+
+    def _lived_us(self, time_us: int) -> int:
+        """Return until when this connection evidently lived, UTC microseconds.
+
+        A half-open one looks alive until the read deadline. Where ids show what it lost, no more
+        is needed; where they do not, only what was heard counts.
+        """
+        return self._heard_us if self._limits.answers_pings else time_us
+
     async def run(self) -> Ending:
         """Connect and serve until the connection ends."""
         try:
@@ -131,6 +153,7 @@ class Connection:
         except (OSError, TimeoutError, WebSocketException) as problem:
             return Ending(reason=excerpt(self._context.redacted(f"cannot connect: {problem!r}")))
         self._opened_at = asyncio.get_running_loop().time()
+        self._heard_us = now_us()
         try:
             reason = await self._serve(socket)
         except asyncio.CancelledError:
@@ -156,7 +179,7 @@ class Connection:
         self._is_over = True
         for route in self._routes.values():
             self._context.unproved.pop(route.lane, None)
-        self._outbox.mark(self.feed, now_us(), end=True)
+        self._outbox.mark(self.feed, self._lived_us(now_us()), end=True)
         if self.is_up:
             self.is_up = False
             self._context.feed_event("feed_down", f"{self.feed.name}: {self._reason}")
@@ -176,6 +199,8 @@ class Connection:
                 tasks.create_task(self._watch(socket)),
                 tasks.create_task(self._end_in_order(socket)),
             ]
+            if self._limits.answers_pings:
+                siblings.append(tasks.create_task(self._probe(socket)))
             try:
                 return self._context.redacted(await self._read(socket))
             finally:
@@ -193,6 +218,7 @@ class Connection:
             while True:
                 frame = await recv(decode=False)
                 received_us, now = now_us(), loop.time()
+                self._heard_us = received_us
                 events = decode(frame)
                 if self._repeats is not None and self._is_repeat(frame, events, now):
                     continue
@@ -397,6 +423,14 @@ class Connection:
                 _log.info("connection_life_ends", feed=self.feed.name)
                 self.is_planned = True
                 self.wants_successor.set()
+
+    async def _probe(self, socket: Transport) -> None:
+        """Ask again and again whether the venue is there; an answer counts as heard."""
+        with contextlib.suppress(*CLOSED):  # the reader says why
+            while True:
+                await socket.probe()
+                self._heard_us = now_us()
+                await asyncio.sleep(PROBE_S)
 
     def _rollover_at(self) -> float | None:
         """Return when to open the next connection, some time before the venue ends this one."""

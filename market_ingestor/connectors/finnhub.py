@@ -59,6 +59,7 @@ _LIMITS: Final = Limits(
     # A symbol counts as confirmed with its first trade, or so long after it was asked for: there
     # is no answer, quiet stocks are the rule, and a refusal takes well below a second.
     confirms_after_s=2.0,
+    answers_pings=True,  # a pong is every WebSocket server's duty; theirs come once a minute
     silence_max_s=150.0,  # a ping comes about every 60 s; two in a row may be late
     trades_always=False,  # 04:00 to 20:00 New York time, on trading days
     lists_for_all=False,  # some plans get a 403

@@ -7,6 +7,7 @@ connection` drives either. Must never know a venue, and never log an address: ke
 import asyncio
 import contextlib
 import logging
+import socket as sockets
 from collections import deque
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
@@ -23,6 +24,10 @@ OPEN_TIMEOUT_S: Final = 10.0  # a handshake takes a second from anywhere
 CLOSE_TIMEOUT_S: Final = 2.0  # for the other side's close frame; nothing depends on it
 FRAMES_QUEUED_MAX: Final = 1_024  # read from the socket and not yet taken; bounds memory in a pause
 CHUNK_BYTES: Final = 1 << 16  # read from a TCP feed at once
+# Of a TCP feed that says nothing, the kernel asks each second whether the other side is there.
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
+_PONG: Final = 0x8A  # first byte of an unmasked pong (RFC 6455, 5.2)
+_HEAD_BYTES: Final = 2  # of a control frame from a server; the second byte is the payload's length
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 # The library logs requests with their address, and so with the key, when somebody asks for it.
@@ -44,7 +49,7 @@ class Transport(Protocol):
     """An open connection that yields frames.
 
     Attributes:
-        heard: Set whenever anything arrives, control frames included.
+        heard: Set whenever anything arrives, control frames included, answers to `probe` not.
     """
 
     heard: bool
@@ -59,19 +64,30 @@ class Transport(Protocol):
     async def send(self, message: str) -> None:
         """Send a frame."""
 
+    async def probe(self) -> None:
+        """Return when the other side has answered a question; one of `CLOSED` when it cannot."""
+
     async def close(self) -> None:
         """End it in order; what arrives until then can still be read."""
 
 
 class WebSocket(ClientConnection):
-    """A WebSocket that knows when it last heard anything, the server's pings included."""
+    """A WebSocket that knows whether it heard anything, the server's pings included."""
 
     heard = True
+    is_probed = False
 
     def data_received(self, data: bytes) -> None:
-        """Note that something came."""
-        self.heard = True
+        """Note that something came; a pong that we asked for tells nothing of the data."""
+        is_answer = self.is_probed and data[0] == _PONG and len(data) == _HEAD_BYTES + data[1]
+        if not is_answer:
+            self.heard = True
         super().data_received(data)
+
+    async def probe(self) -> None:
+        """Ping and return with the pong: whatever the server had sent by then has come."""
+        self.is_probed = True
+        await (await self.ping())
 
 
 class LineSocket:
@@ -117,6 +133,9 @@ class LineSocket:
         except OSError as problem:
             raise LinesClosedError(repr(problem)) from problem
 
+    async def probe(self) -> None:
+        """Return at once: a feed of lines answers nothing, so the kernel asks (`KEEPALIVE`)."""
+
     async def close(self) -> None:
         """Close, with a deadline."""
         self._writer.close()
@@ -135,6 +154,7 @@ async def open_transport(url: str, *, frame_bytes_max: int) -> Transport:
     if address.scheme == SCHEME:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        _keep_alive(writer.get_extra_info("socket"))
         return LineSocket(reader, writer, frame_bytes_max)
     socket = await connect(
         url,
@@ -150,6 +170,15 @@ async def open_transport(url: str, *, frame_bytes_max: int) -> Transport:
     )
     assert isinstance(socket, WebSocket)  # noqa: S101 - create_connection made it
     return socket
+
+
+def _keep_alive(socket: sockets.socket) -> None:
+    """Have the kernel end a connection whose other side is gone without a word."""
+    socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        option = getattr(sockets, name, None)  # not every system has all three
+        if option is not None:
+            socket.setsockopt(sockets.IPPROTO_TCP, option, value)
 
 
 def is_too_big(closed: Exception) -> bool:

@@ -117,6 +117,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             ids must that be known.
         confirms_after_s: For a venue that confirms nothing: seconds without a refusal after which
             a symbol counts as confirmed. None for venues that answer.
+        answers_pings: Whether it is pinged each second, and a mark says no more than the newest
+            answer proves; of a venue without ids marks are all the evidence there is.
         silence_max_s: Longest silence of a healthy connection; raises the read deadline.
         history_slack_s: For a venue whose history is asked for by time: how far a trade's time may
             lie from those of its neighbours by id. Only a walk over so much more on both sides
@@ -144,6 +146,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     has_ids: bool = True
     repeats_frames: bool = False
     confirms_after_s: float | None = None
+    answers_pings: bool = False
     silence_max_s: float = 0.0
     history_slack_s: float | None = None
     refills: bool = True

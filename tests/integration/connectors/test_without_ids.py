@@ -4,24 +4,32 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket as sockets
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from market_ingestor.bus.jetstream import Bus
 from market_ingestor.config import ExchangeSettings
+from market_ingestor.connectors.outbox import now_us
+from market_ingestor.connectors.transport import KEEPALIVE, open_transport
 from market_ingestor.simulator import Fault, PriceFeed, SimulatedVenue
 from market_ingestor.simulator.finnhub import SYMBOLS_MAX, FinnhubFront
 from market_ingestor.simulator.truth import TruthLog
 from tests.integration.connectors.harness import (
+    POLL_S,
     SETTINGS,
+    WAIT_S,
     Raw,
     configured,
     connected,
     events,
     ingesting,
+    longest_silence_s,
     read_raw,
+    stored,
     until,
 )
 from tests.support.servers import NatsHandle
@@ -270,6 +278,64 @@ async def test_garbage_lines_cost_one_counter_each(nats_server: NatsHandle) -> N
             "bad_json": 3, "bad_type": 1, "bad_price": 1, "unknown_symbol": 1,
         }  # fmt: skip
         assert feed.stats.connections == 1
+
+
+async def until_marked(bus: Bus, count: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            if len((await stored(bus)).marks) >= count:
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def test_no_mark_says_more_than_what_was_heard(nats_server: NatsHandle) -> None:
+    settings = SETTINGS.model_copy(update={"read_timeout_s": 60.0})
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("finnhub", ["AAPL"], rate=50) as venue,
+        ingesting(bus, stocks(venue), settings) as ingest,
+    ):
+        account = ingest.role.outbox.account(FINNHUB)
+        await until(lambda: account.published > 10)
+        venue.set_rate(0)  # a market without trades, on a connection that is well
+        await until_marked(bus, 3)
+        half_open_us = now_us()
+        venue.inject(Fault(fault="half_open", duration_s=2.5))  # and then a reset
+        await until(lambda: venue.stats.connections == 2)
+        await ingest.stop()
+        raw = await read_raw(bus, has_prev_ids=False)
+    first = [mark for mark in raw.marks if mark.feed == raw.marks[0].feed]
+    assert first[-1].end
+    assert longest_silence_s(raw, first[0].feed) < 2  # readers take three seconds for a loss
+    assert half_open_us - 1_500_000 < first[-1].received_us < half_open_us + 200_000
+
+
+async def test_answers_to_our_pings_do_not_count_as_heard() -> None:
+    async with SimulatedVenue("finnhub", rate=0) as venue:
+        url = f"{venue.ws_url}/?token={KEY}"
+        socket = await open_transport(url, frame_bytes_max=1 << 20)
+        await socket.probe()
+        socket.heard = False
+        await socket.probe()
+        assert not socket.heard
+        await socket.send('{"type":"subscribe","symbol":"AAPL"}')
+        venue.set_rate(100)
+        await until(lambda: socket.heard)
+        await socket.close()
+
+
+async def test_the_kernel_asks_whether_a_feed_of_lines_is_there() -> None:
+    async with PriceFeed() as feed:
+        socket = await open_transport(f"tcp://127.0.0.1:{feed.port}", frame_bytes_max=1 << 16)
+        below = socket.transport.get_extra_info("socket")
+        assert below.getsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE)
+        told = {
+            name: below.getsockopt(sockets.IPPROTO_TCP, getattr(sockets, name))
+            for name in KEEPALIVE
+            if hasattr(sockets, name)
+        }
+        assert set(told.items()) <= set(KEEPALIVE.items())
+        await socket.close()
 
 
 async def test_a_silent_feed_is_cut_and_a_dead_one_waited_for(nats_server: NatsHandle) -> None:
