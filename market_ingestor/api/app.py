@@ -173,7 +173,7 @@ def make_app(
             refuse=failures.answer,
         )
     )
-    return Starlette(
+    app = Starlette(
         routes=[*_routes(handlers, ControlDoor(options.access, {options.host})), *more_routes],
         middleware=middleware,
         exception_handlers={
@@ -182,3 +182,6 @@ def make_app(
             StoreUnavailableError: failures.on_store_away,
         },
     )
+    # A path with a slash too many is no path of ours: 404 in its shape, not a redirect.
+    app.router.redirect_slashes = False
+    return app

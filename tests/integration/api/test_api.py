@@ -283,6 +283,7 @@ BAD = [
     ("/api/v1/klines?exchange=binance&symbol=BTCUSDT&limit=1&limit=2", 400, "bad_parameter"),
     ("/prices/latest/kraken/BTCUSDT", 404, "unknown_symbol"),
     ("/api/v1/nothing", 404, "not_found"),
+    ("/api/v1/symbols/", 404, "not_found"),
     ("/", 404, "not_found"),
 ]
 

@@ -260,6 +260,8 @@ async def test_refusals_are_binances(nats_server: NatsHandle, table: Table) -> N
         assert await failed(client, "/binance/NO.WHERE/api/v3/ping") == (404, -1020)
         assert await failed(client, "/binance/nowhere/api/v3/klines", **good) == (400, -1121)
         assert await failed(client, "/api/v3/account") == (404, -1020)
+        assert await failed(client, f"{V3}/ping/") == (404, -1020)
+        assert await failed(client, f"{V3}/klines/", **good) == (404, -1020)
         answer = await client.post(f"{V3}/klines")
         assert (answer.status_code, answer.json()["code"]) == (405, -1020)
         answer = await client.get("/api/v1/nothing")
