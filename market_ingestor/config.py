@@ -396,8 +396,12 @@ def _legacy_feeds(env: Mapping[str, str], layers: _Layers) -> None:
 
 
 def _explain(problem: ValidationError) -> ConfigError:
-    """Turn the first finding into an error that names the key as the file spells it."""
-    first = problem.errors(include_url=False, include_input=False)[0]
+    """Turn the first finding into an error that names the key as the file spells it.
+
+    Unknown keys come first: a misspelt one is why another is missing.
+    """
+    found = problem.errors(include_url=False, include_input=False)
+    first = min(found, key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "config"
     words = {"missing": "is missing", "extra_forbidden": "is not a known key"}
     message = words.get(first["type"], first["msg"].removeprefix("Value error, "))

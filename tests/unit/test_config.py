@@ -70,6 +70,11 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         load(written(tmp_path, ""), env={})
 
 
+def test_a_misspelt_key_is_named_before_the_one_it_was_meant_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"database\.dsm: is not a known key"):
+        load(written(tmp_path, '[database]\ndsm = "postgresql://h/d"\n'), env={})
+
+
 def test_a_misspelt_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"save\.batchsize"):
         load(written(tmp_path, ""), env={**DSN, "MARKET_INGESTOR_SAVE__BATCHSIZE": "1"})
