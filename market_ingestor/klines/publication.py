@@ -139,11 +139,9 @@ class Publication:
             return wanted
 
         try:
-            published = await self.settle(aggregator, period, opened, compute)
+            await self.settle(aggregator, period, opened, compute)
         except NotInMemoryError:
             return False
-        if published is not None:
-            self._count_first(published)
         return True
 
     @staticmethod
@@ -151,7 +149,7 @@ class Publication:
         if not kline.complete:
             metrics.klines_incomplete_total.inc()
         delay_s = time.time() - (kline.close_time + 1) / 1e3
-        if 0 <= delay_s <= DELAY_MAX_S:
+        if kline.reason == "close" and 0 <= delay_s <= DELAY_MAX_S:
             metrics.kline_close_delay_seconds.observe(delay_s)
 
     async def settle(
@@ -208,4 +206,6 @@ class Publication:
         self._tail.versions.note(subject, wanted, ack.sequence)
         self.published += 1
         metrics.klines_published_total.labels(wanted.period, wanted.reason).inc()
+        if wanted.revision == 1:
+            self._count_first(wanted)
         return True

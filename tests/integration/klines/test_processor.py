@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from market_ingestor import metrics
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
@@ -21,6 +22,7 @@ from market_ingestor.klines.resume import decode, key_of
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.partition import slot
+from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.trade import Trade
 from tests.integration.klines.harness import (
     LIMITS,
@@ -88,6 +90,12 @@ async def made(server: NatsHandle) -> AsyncIterator[Setting]:
     store = MemoryStore()
     async with connected(server) as bus, publishing(bus) as publisher, saving(bus, store):
         yield Setting(bus, publisher, store)
+
+
+def incomplete() -> float:
+    """Return how many first versions were counted as incomplete."""
+    (family,) = metrics.klines_incomplete_total.collect()
+    return family.samples[0].value
 
 
 async def test_marks_close_a_minute(nats_server: NatsHandle) -> None:
@@ -205,6 +213,24 @@ async def test_longer_periods_are_published_too(nats_server: NatsHandle) -> None
     assert brief(found) == [(0, 1, "close", False, 5), (5, 1, "close", True, 5)]
     assert (found[1].open, found[1].close, found[1].volume) == ("15", "19", "5")
     assert (found[1].first_trade_id, found[1].last_trade_id) == ("6", "10")
+
+
+async def test_first_versions_that_lack_something_are_counted_in_every_period(
+    nats_server: NatsHandle,
+) -> None:
+    """Also those that the tables decide, because nothing is recorded of what was before."""
+    before = incomplete()
+    async with made(nats_server) as setting:
+        await setting.begin()
+        async with processing(setting.bus, setting.store) as processor:
+            for minute in range(2, 7):
+                await setting.feed.trades((minute + 1, minute * MINUTE + 1_000))
+            await wait_versions(setting.bus, 1, "5m")
+            await setting.settled(processor)
+        found = [each for period in PERIOD_MS for each in await versions(setting.bus, period)]
+    lacking = [each.period for each in found if each.revision == 1 and not each.complete]
+    assert set(lacking) == {"1m", "5m"}
+    assert incomplete() - before == len(lacking)
 
 
 async def test_a_late_trade_reaches_the_longer_periods(nats_server: NatsHandle) -> None:
