@@ -26,6 +26,7 @@ from market_ingestor.runtime.ports import PortChooser
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW, Supervisor
 from market_ingestor.simulator import VENUES, SimulatedVenue, SimulateOptions, Simulation
+from market_ingestor.storage.migrate import migrate
 
 LINE_INTERVAL_S: Final = 1.0
 SECRET_MODE: Final = 0o600
@@ -92,6 +93,7 @@ async def demo(options: DemoOptions) -> None:
     }
     _say(f"starting nats-server and PostgreSQL in {options.folder}")
     async with Embedded(folder, nats_rights=rights) as servers, AsyncExitStack() as stack:
+        await migrate(servers.dsn)  # before any role asks tables that are still to be made
         venues = await _open_venues(options, folder, stack)
         endpoints, settings = _plan(servers, venues, is_live=options.is_live)
         _write_endpoints(folder / ENDPOINTS_FILE, endpoints)
@@ -133,7 +135,7 @@ def _plan(
     api, push, tcp, health = (ports.choose(usual) for usual in (8080, 8081, 8888, SHARED_PORT))
     values: dict[str, Any] = {
         "nats": {"servers": (servers.nats_url,), "raw_max_bytes": 4 * 1024**3},
-        "database": {"dsn": servers.dsn, "migrate_on_start": True},
+        "database": {"dsn": servers.dsn},
         "gateway": {"port": push, "tcp_port": tcp},
         "api": {"port": api},
         "metrics": {"port": health},

@@ -128,3 +128,4 @@ async def test_a_demo_ends_by_itself_after_its_duration(tmp_path: Path) -> None:
         async with command(*arguments, log=tmp_path / "demo.log") as running:
             assert await running.ended(60) == 0, running.output
             assert "trades/s" in running.output
+            assert "does not exist" not in running.output  # tables stand before anybody asks them
