@@ -3,4 +3,4 @@
 from market_ingestor.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="market-ingestor")
