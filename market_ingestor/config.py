@@ -74,6 +74,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+# Ids must outlive the resends of a server's restart, and live in the server's memory.
+DuplicateWindow = Annotated[float, BeforeValidator(_seconds), Field(ge=10, le=3_600)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -84,7 +86,7 @@ class Section(BaseModel):
 
 
 class NatsSettings(Section):
-    """``[nats]``: the bus."""
+    """``[nats]``: the bus. A duplicate window is how long a message id is remembered."""
 
     servers: Words = ("nats://127.0.0.1:4222",)
     creds: str | None = None
@@ -100,6 +102,8 @@ class NatsSettings(Section):
     event_max_bytes: Count = 256 * _MIB
     dead_max_bytes: Count = 256 * _MIB
     derived_max_age: Duration = 14 * _DAY_S
+    raw_duplicate_window: DuplicateWindow = 30
+    derived_duplicate_window: DuplicateWindow = 120
 
 
 class DatabaseSettings(Section):

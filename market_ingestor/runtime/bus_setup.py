@@ -20,8 +20,6 @@ from market_ingestor.errors import BusError, NotPermittedError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
 
-RAW_DUPLICATES_S: Final = 30.0  # longer than the longest resend; ids live in the server's memory
-DUPLICATES_S: Final = 120.0
 BUS_WAIT_S: Final = 5.0  # one attempt to reach NATS; attempts go on until the process is stopped
 SETUP_RETRY_S: Final = 1.0
 SERVER_VERSION_MIN: Final = (2, 9)  # older ones lack consumers that are created by name
@@ -38,14 +36,16 @@ def stream_configs(nats: NatsSettings) -> list[dict[str, object]]:
 
     def bounded(max_bytes: int) -> streams.StreamLimits:
         return streams.StreamLimits(
-            max_age_s=nats.derived_max_age, max_bytes=max_bytes, duplicate_window_s=DUPLICATES_S
+            max_age_s=nats.derived_max_age,
+            max_bytes=max_bytes,
+            duplicate_window_s=nats.derived_duplicate_window,
         )
 
     return streams.market_streams(
         raw=streams.StreamLimits(
             max_age_s=nats.raw_max_age,
             max_bytes=nats.raw_max_bytes,
-            duplicate_window_s=RAW_DUPLICATES_S,
+            duplicate_window_s=nats.raw_duplicate_window,
         ),
         kline=bounded(nats.kline_max_bytes),
         event=bounded(nats.event_max_bytes),

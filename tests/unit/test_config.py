@@ -51,6 +51,7 @@ def test_the_command_line_wins_over_all(tmp_path: Path) -> None:
         ("[nope]\nx = 1\n", "nope"),
         ('[database]\ndsn = "mysql://h/d"\n', "database.dsn"),
         ("[save]\nbatch_size = 0\n", "save.batch_size"),
+        ('[nats]\nraw_duplicate_window = "1s"\n', "nats.raw_duplicate_window"),
         ("[save]\nbatch_size = 10\nbatch_size_max = 5\n", "save"),
         ('[klines]\nperiods = ["1m", "2m"]\n', "klines.periods"),
         ('[exchanges.binance]\nsymbol = ["A"]\n', "exchanges.binance.symbol"),
