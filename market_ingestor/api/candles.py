@@ -142,13 +142,13 @@ class KlineQueries:
 
     def _in_memory(self, wanted: _Wanted) -> list[Kline]:
         span = (wanted.key, wanted.from_ms, wanted.to_ms)
-        newer = self._memory.open.klines(*span) if wanted.with_open else []
+        newer = self._memory.open_klines(*span) if wanted.with_open else []
         return newer + self._memory.tail.klines(*span)
 
     def _remembered(self, wanted: _Wanted) -> tuple[list[Kline], int | None] | None:
         """Return a page as far as memory has every candle of it, None where it has not."""
         span = (wanted.key, 0, TIME_MS_MAX)
-        known = overlay(self._memory.open.klines(*span), self._memory.tail.klines(*span))
+        known = overlay(self._memory.open_klines(*span), self._memory.tail.klines(*span))
         length = PERIOD_MS[wanted.key[2]]
         windows = sorted(known, reverse=True)
         # A late version of an old candle may be here without those between.
@@ -232,7 +232,7 @@ class KlineQueries:
         newest = versions[-1].revision if versions else 0
         span = (key, opened, opened + 1)
         versions += [each for each in self._memory.tail.klines(*span) if each.revision > newest]
-        shown = versions[-1:] or self._memory.open.klines(*span)
+        shown = versions[-1:] or self._memory.open_klines(*span)
         if not shown:  # its versions may have been dropped before it
             shown = list(
                 await self._store.klines(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,12 +12,15 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.api.tail import (
+    FEED_BREAK_US,
     Feeds,
+    Key,
     KlineTail,
     LatestPrices,
     LatestStats,
     OpenKlines,
     TradeTail,
+    is_behind,
 )
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
@@ -28,6 +32,7 @@ from market_ingestor.model.kline import Kline
 from market_ingestor.model.listing import ListingBook
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stats import Stats
+from market_ingestor.model.trade import Source
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +56,10 @@ class _Traded(msgspec.Struct, frozen=True, gc=False):
 class _Batch(msgspec.Struct, frozen=True, gc=False):
     """As much of a trade batch as prices need; a third of the work of decoding all."""
 
+    n: int
+    source: Source
     trades: list[_Traded]
+    prev_id: str | None = None
 
 
 _batch: Final = msgspec.json.Decoder(_Batch)
@@ -72,10 +80,19 @@ class Memory:
         stats: Newest rolling statistics of every instrument.
         feeds: Which instruments a living feed carries.
         listings: What the venues list of the instruments carried.
+        unnumbered: Instruments whose feeds name no neighbours: their ids prove nothing.
     """
 
-    def __init__(self, bus: Bus, *, tail_bytes: int, trade_bytes: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        tail_bytes: int,
+        trade_bytes: int,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+    ) -> None:
         self._bus = bus
+        self._now_us = now_us
         self.trades = TradeTail(trade_bytes)
         self.tail = KlineTail(tail_bytes)
         self.open = OpenKlines()
@@ -83,6 +100,7 @@ class Memory:
         self.stats = LatestStats()
         self.feeds = Feeds()
         self.listings = ListingBook()
+        self.unnumbered: set[tuple[str, str]] = set()
         self._warm_klines = asyncio.Event()
         self._warm_trades = asyncio.Event()
         self._asked: set[tuple[str, str]] = set()
@@ -97,6 +115,26 @@ class Memory:
         """Return when answers from memory can be relied on."""
         await self._warm_klines.wait()
         await self._warm_trades.wait()
+
+    def is_heard(self, exchange: str, symbol: str) -> bool:
+        """Return whether a feed of an instrument was heard just now."""
+        return self.feeds.state(exchange, symbol, self._now_us(), FEED_BREAK_US) == "up"
+
+    def open_klines(self, key: Key, from_ms: int, to_ms: int) -> list[Kline]:
+        """Return the open candles of a key that open in ``[from_ms, to_ms)``.
+
+        The newest state may be an old one: it is complete only while the feed is heard and the
+        candle has what was read of it moments ago.
+        """
+        exchange, symbol, _ = key
+        is_heard = self.is_heard(exchange, symbol)
+        settled = self.prices.settled(exchange, symbol)
+        return [
+            each
+            if is_heard and not is_behind(each, settled)
+            else msgspec.structs.replace(each, complete=False)
+            for each in self.open.klines(key, from_ms, to_ms)
+        ]
 
     async def run(self) -> None:
         """Follow the bus until cancelled."""
@@ -220,6 +258,7 @@ class Memory:
             now = loop.time()
             if now >= saved_at:
                 saved_at = now + SAVED_S
+                self.prices.age()
                 self.trades.saved_through(await self._saved_through(subjects.RAW_STREAM) or 0)
             if now >= check_at:
                 check_at = now + CHECK_S
@@ -238,7 +277,12 @@ class Memory:
                     self.feeds.mark(mark.exchange, mark.symbols, mark.received_us)
                 return
             _check_names(subject, address.exchange, address.symbol)
-            for each in _batch.decode(payload).trades:
+            batch = _batch.decode(payload)
+            if batch.source == "ws" and batch.n > 1:  # the first one of a feed follows nothing
+                instrument = (address.exchange, address.symbol)
+                change = self.unnumbered.add if batch.prev_id is None else self.unnumbered.discard
+                change(instrument)
+            for each in batch.trades:
                 self.prices.put(address.exchange, address.symbol, each.time_us, each.id, each.price)
             if sequence is not None:
                 self.trades.add(address.exchange, address.symbol, payload, sequence)

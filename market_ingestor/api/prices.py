@@ -13,6 +13,7 @@ from market_ingestor.api.catalog import Catalog
 from market_ingestor.api.errors import bad_parameter, no_data
 from market_ingestor.api.memory import Memory
 from market_ingestor.api.ports import ReadStore
+from market_ingestor.api.proof import SpanProof, traded
 from market_ingestor.api.span import (
     LEVELS,
     Range,
@@ -22,12 +23,11 @@ from market_ingestor.api.span import (
     whole_minutes,
     windows_in,
 )
-from market_ingestor.api.tail import FEED_SILENCE_US, overlay
+from market_ingestor.api.tail import overlay
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model import decimals
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import MINUTE_MS, open_time
 from market_ingestor.model.stored import TradeSum
 
 KLINES_MAX: Final = 20_000  # of one level and span; a year of hours, should no day be configured
@@ -58,6 +58,7 @@ class PriceQueries:
         self._memory = memory
         self._catalog = catalog
         self._now_us = now_us
+        self._proof = SpanProof(store, memory, catalog, now_us=now_us)
 
     def span(self, text: str) -> Span:
         """Return the span of a length that ends now.
@@ -202,6 +203,8 @@ class PriceQueries:
     async def _total(self, exchange: str, symbol: str, span: Span) -> Total:
         """Sum up one exchange's trades in a span."""
         minutes = whole_minutes(span.after_us, span.to_us)
+        # Proved before it is read: what comes meanwhile is counted and spoils no proof.
+        is_whole = await self._proof.is_whole(exchange, symbol, span.after_us, span.to_us)
         klines = await self._candles(exchange, symbol, minutes)
         # Where the newest candles end trades go on: the next is not closed yet.
         closed_to = max((each.close_time + 1 for each in klines), default=minutes.start)
@@ -210,7 +213,7 @@ class PriceQueries:
         if closed_to > minutes.start:
             before, behind = minutes.start * 1_000 - 1, closed_to * 1_000 - 1
             ends = [(span.after_us, before), (behind, span.to_us)]
-        total = Total()
+        total = Total(is_complete=is_whole)
         for each in klines:
             total.add(Total.of(each))
         found = await self._trades(exchange, symbol, ends)
@@ -223,16 +226,12 @@ class PriceQueries:
                 high=found.high,
             )
         )
-        if total.is_complete:
-            total.is_complete = await self._is_complete(exchange, symbol, span)
         return total
 
     async def _trades(
         self, exchange: str, symbol: str, ranges: Sequence[tuple[int, int]]
     ) -> TradeSum:
-        # Memory first: what it has forgotten by now is in the table by now.
-        held = self._memory.trades.trades(exchange, symbol, ranges)
-        return await self._store.range_trades(exchange, symbol, ranges, held)
+        return await traded(self._store, self._memory, exchange, symbol, ranges)
 
     async def _candles(self, exchange: str, symbol: str, minutes: Range) -> list[Kline]:
         """Return closed candles of a range, without overlap, the longest that fit.
@@ -254,34 +253,6 @@ class PriceQueries:
             taken += found
             left = rest_of(left, found)
         return taken
-
-    async def _is_complete(self, exchange: str, symbol: str, span: Span) -> bool:
-        """Return whether nothing is known to be missing where no candle says so."""
-        memory = self._memory
-        now_us = self._now_us()
-        if memory.feeds.state(exchange, symbol, now_us, FEED_SILENCE_US) != "up":
-            return False
-        if not memory.trades.is_whole:
-            return False
-        first_minute = open_time(span.after_us // 1_000, "1m")
-        key = (exchange, symbol, "1m")
-        at_the_ends = memory.open.klines(key, first_minute, span.to_us // 1_000)
-        at_the_ends += await self._store.klines(
-            *key,
-            from_ms=first_minute,
-            to_ms=first_minute + MINUTE_MS,
-            limit=1,
-            newest_first=False,
-        )
-        if not all(each.complete for each in at_the_ends):
-            return False
-        gaps = await self._store.gap_spans(
-            exchange, symbol, span.after_us // 1_000, span.to_us // 1_000
-        )
-        if not all(each.is_filled for each in gaps):
-            return False
-        first_us = await self._catalog.first_trade_us(exchange, symbol)
-        return first_us is not None and first_us <= span.after_us
 
     async def _recall(self, exchange: str, symbol: str) -> None:
         """Make memory know an instrument's newest trade, if there is any."""

@@ -21,6 +21,7 @@ Key: TypeAlias = tuple[str, str, str]  # exchange, symbol, period
 OVERHEAD_BYTES: Final = 500  # of the objects around one candle
 FEED_SILENCE_US: Final = 5_000_000  # five marks missed: the feed is down
 FEED_BREAK_US: Final = 2_500_000  # two missed: whoever must know whether it was up cannot say so
+OPEN_BEHIND_US_MAX: Final = 5_000_000  # a candle still open so long after its end is left behind
 WINDOWS_OPEN_MAX: Final = 2  # around a boundary the old and the new candle are both open
 
 
@@ -234,6 +235,17 @@ class LatestPrices:
 
     def __init__(self) -> None:
         self._by_symbol: dict[str, dict[str, LastTrade]] = {}
+        self._before: dict[str, dict[str, LastTrade]] = {}
+        self._settled: dict[str, dict[str, LastTrade]] = {}
+
+    def age(self) -> None:
+        """Make what was newest at the call before settled: others had that long to read it."""
+        self._settled = self._before
+        self._before = {symbol: dict(known) for symbol, known in self._by_symbol.items()}
+
+    def settled(self, exchange: str, symbol: str) -> LastTrade | None:
+        """Return the trade that was the newest of an instrument at the last `age` but one."""
+        return self._settled.get(symbol, {}).get(exchange)
 
     def put(self, exchange: str, symbol: str, time_us: int, trade_id: str, price: str) -> None:
         """Take a trade; an older one than known changes nothing."""
@@ -299,6 +311,16 @@ class Feeds:
         if self.state(exchange, symbol, now_us, FEED_SILENCE_US) != "up":
             return None
         return self._since_us.get((exchange, symbol))
+
+
+def is_behind(kline: Kline, settled: LastTrade | None) -> bool:
+    """Return whether an open candle lacks a trade that whoever makes it should have read."""
+    if settled is None or settled.time_us < kline.open_time * 1_000:
+        return False
+    if settled.time_us >= (kline.close_time + 1) * 1_000:  # it may have been its last one or not
+        return settled.time_us >= (kline.close_time + 1) * 1_000 + OPEN_BEHIND_US_MAX
+    last_id = kline.last_trade_id or ""
+    return (len(last_id), last_id) < (settled.id_length, settled.id)
 
 
 def overlay(stored: Iterable[Kline], newer: Iterable[Kline]) -> dict[int, Kline]:

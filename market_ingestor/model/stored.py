@@ -54,9 +54,11 @@ class StoredGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TradeSum(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Trades summed up; ``low`` and ``high`` are None without any."""
+    """Trades summed up; ``low`` and ``high`` and the two ids are None without any."""
 
     trade_count: int
+    first_id: int | None
+    last_id: int | None
     volume: Decimal
     quote_volume: Decimal
     low: Decimal | None

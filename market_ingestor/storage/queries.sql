@@ -450,12 +450,12 @@ LIMIT $8
 -- before the earliest of them and behind the latest. Sums up those stored and, once, those that are
 -- not; these are looked up as in insert_trades.
 WITH traded AS (
-    SELECT t.price, t.amount
+    SELECT t.trade_id, t.price, t.amount
     FROM unnest($3::timestamptz[], $4::timestamptz[]) AS ranges(start, finish)
     JOIN market_trades AS t ON t.time > start AND t.time <= finish
     WHERE t.exchange = $1 AND t.symbol = $2 AND t.time > $5 AND t.time <= $6
     UNION ALL
-    SELECT held.price::numeric, held.amount::numeric
+    SELECT held.trade_id, held.price::numeric, held.amount::numeric
     FROM unnest($7::text[], $8::bigint[], $9::text[], $10::text[])
         AS held(trade_id, time_us, price, amount)
     LEFT JOIN LATERAL (
@@ -475,9 +475,9 @@ WITH traded AS (
     ) AS stored ON true
     WHERE stored.time IS NULL
 )
-SELECT count(*) AS trade_count, coalesce(sum(amount), 0) AS volume,
-    coalesce(sum(price * amount), 0) AS quote_volume, min(price) AS low, max(price) AS high,
-    coalesce(sum(price), 0) AS price_sum
+SELECT count(*) AS trade_count, min(trade_id::bigint) AS first_id, max(trade_id::bigint) AS last_id,
+    coalesce(sum(amount), 0) AS volume, coalesce(sum(price * amount), 0) AS quote_volume,
+    min(price) AS low, max(price) AS high, coalesce(sum(price), 0) AS price_sum
 FROM traded
 
 -- name: minute_marks

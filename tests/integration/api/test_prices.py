@@ -1,7 +1,9 @@
 """Prices over any span equal what SQL computes from the trades alone."""
 
+import asyncio
 import random
 import time
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Any
 
@@ -108,16 +110,18 @@ async def mark(bus: Market, exchange: str = "binance") -> None:
     await bus.bus.client.request(subjects.mark(exchange), codec.encode(alive), timeout=5)
 
 
-async def publish(bus: Market, exchange: str, trades: list[Trade[str]]) -> None:
+async def publish(
+    bus: Market, exchange: str, trades: list[Trade[str]], n: int = 1, prev_id: str | None = None
+) -> None:
     batch = TradeBatch[str](
         v=1,
         exchange=exchange,
         symbol="BTCUSDT",
         feed="i0-1",
-        n=1,
+        n=n,
         source="ws",
         received_us=time.time_ns() // 1_000,
-        prev_id=None,
+        prev_id=prev_id,
         trades=trades,
     )
     subject = subjects.raw(exchange, "BTCUSDT")
@@ -242,6 +246,58 @@ async def test_span_is_complete_only_when_nothing_is_known_to_be_missing(
         )
         await mark(bus)
         assert not await is_complete("5m")
+
+
+async def test_span_is_not_complete_before_its_trades_are_there(
+    nats_server: NatsHandle, table: Table
+) -> None:
+    """A hole nobody has reported yet, and trades that wait on their way, are seen by ids."""
+    recorded = Recorded(table)
+    await recorded.save("binance", recorded.trades(500, 3_600_000_000, 1))
+    await recorded.fold(recorded.now_us - 2_000_000)
+    await table.symbol(at_ms=recorded.now_us // 1_000 - DAY_MS)
+    fresh = recorded.trades(30, 2_000_000, 501)
+    async with market(nats_server.url) as bus, api(nats_server.url, table.store) as client:
+
+        async def answer(count: int) -> bool:
+            """Return whether the span of an answer with so many fresh trades is complete."""
+            while True:
+                await mark(bus)
+                found = await aggregate(client, "binance/", "5m")
+                stored, *_ = await recorded.expected(["binance"], found)
+                if found["trade_count"] == stored + count:
+                    return bool(found["complete"])
+
+        async def is_complete(count: int) -> bool:
+            return await answer(count)
+
+        async with asyncio.timeout(30):
+            await eventually(lambda: is_complete(0))
+            await publish(bus, "binance", fresh[:10])
+            assert await answer(10)
+            await publish(bus, "binance", fresh[20:], n=2, prev_id=fresh[9].id)
+            assert not await answer(20)
+            await publish(bus, "binance", fresh[10:20], n=3, prev_id=fresh[29].id)
+            assert await answer(30)
+            # Where feeds name no neighbours ids prove nothing: it had to be heard all the time.
+            await publish(bus, "binance", [fresh[0]], n=4)
+            await eventually(lambda: _is_not(is_complete(30)))
+            await publish(bus, "binance", [fresh[0]], n=5, prev_id=fresh[1].id)
+            await eventually(lambda: is_complete(30))
+            # Of the minute that the start of the span cuts, a trade is not in the table yet.
+            first_ms = (recorded.now_us // 1_000 - 300_000) // 60_000 * 60_000
+            await recorded.database.fetch(
+                "UPDATE market_klines SET trade_count = trade_count + 1 WHERE period = '1m'"
+                " AND open_time >= $1 AND open_time <= $2",
+                moment(first_ms),
+                moment(first_ms + 120_000),
+            )
+            await mark(bus)
+            assert not (await aggregate(client, "binance/", "5m"))["complete"]
+
+
+async def _is_not(condition: Awaitable[bool]) -> bool:
+    return not await condition
 
 
 async def test_average_without_volume_is_the_plain_mean(

@@ -249,6 +249,8 @@ async def test_trades_of_ranges_are_summed_up_once(database: Database) -> None:
     total = await store.range_trades(EXCHANGE, SYMBOL, ranges, held)
     assert total == TradeSum(
         trade_count=4,
+        first_id=2,
+        last_id=7,
         volume=Decimal(8),
         quote_volume=Decimal(48),
         low=Decimal(1),

@@ -3,7 +3,15 @@
 import msgspec
 
 from market_ingestor.api.guard import RateLimit
-from market_ingestor.api.tail import Feeds, KlineTail, LatestPrices, OpenKlines, TradeTail, overlay
+from market_ingestor.api.tail import (
+    Feeds,
+    KlineTail,
+    LatestPrices,
+    OpenKlines,
+    TradeTail,
+    is_behind,
+    overlay,
+)
 from market_ingestor.bus import codec
 from market_ingestor.model.trade import Trade
 from tests.integration.push.harness import START, batch, kline
@@ -73,6 +81,26 @@ def test_latest_price_goes_by_time_then_by_length_of_id_then_by_id() -> None:
     assert found is not None
     assert found.price == "b"
     assert prices.get("y", "S") is None
+
+
+def test_open_candle_is_behind_what_was_read_moments_ago() -> None:
+    prices = LatestPrices()
+    opened = msgspec.structs.replace(kline(0, closed=False), last_trade_id="99")
+    in_window_us, behind_us = START * 1_000, (START + 60_000) * 1_000
+
+    def after(trade_id: str, time_us: int, looks: int = 2) -> bool:
+        prices.put("binance", "BTCUSDT", time_us, trade_id, "1")
+        for _ in range(looks):
+            prices.age()
+        return is_behind(opened, prices.settled("binance", "BTCUSDT"))
+
+    assert not is_behind(opened, None)
+    assert not after("98", in_window_us - 1)
+    assert not after("99", in_window_us)
+    assert not after("100", in_window_us + 1, looks=1)  # whoever makes it may be reading it now
+    assert after("100", in_window_us + 1)
+    assert not after("101", behind_us)
+    assert after("102", behind_us + 5_000_000)
 
 
 def test_feed_is_down_after_silence() -> None:
