@@ -133,7 +133,7 @@ MUTATIONS: Final = (
         "market_ingestor/klines/closed.py",
         " and raw_floor >= dirty.sequence",
         "",
-        "tests/integration/klines/test_faults.py",
+        f"{PROCESSOR}::test_a_correction_waits_until_the_saver_has_what_it_is_for",
     ),
     Mutation(
         "fenced publication",

@@ -22,6 +22,7 @@ class MemoryStore:
 
     Attributes:
         is_back: Clear it to make the store unavailable.
+        is_saving: Clear it to let the saver lag; questions are answered all the same.
         refused: Ids of trades it does not take.
         delay_s: How long what was read lies about before it is stored.
         questions: How often it was asked.
@@ -31,6 +32,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.is_back = asyncio.Event()
         self.is_back.set()
+        self.is_saving = asyncio.Event()
+        self.is_saving.set()
         self.delay_s = 0.0
         self.refused: set[str] = set()
         self.questions = 0
@@ -125,6 +128,7 @@ async def _save(bus: Bus, store: MemoryStore, stream: str) -> None:
             arrived = await reader.next(1.0)
             await asyncio.sleep(store.delay_s)
             await store.is_back.wait()
+            await store.is_saving.wait()
             for each in arrived:
                 with contextlib.suppress(DecodeError):  # a saver's dead letter
                     put(each)

@@ -11,7 +11,7 @@ import pytest
 
 from market_ingestor import metrics
 from market_ingestor.bus import codec, streams, subjects
-from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.jetstream import Bus, ConsumerState
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
@@ -60,6 +60,25 @@ class Setting:
         """Publish a minute cut by the start and the first trade of minute 1."""
         await self.feed.trades((1, 1_000, "10"))
         await self.feed.trades((2, MINUTE + 1_000, "11"))
+
+    async def give_up(self, after_id: int, before_id: int, at: int) -> None:
+        """Say that the trade between two ids cannot be had, ``at`` milliseconds after `T0`."""
+        event = MarketEvent(
+            v=1,
+            exchange="binance",
+            symbol="BTCUSDT",
+            type="gap_unfillable",
+            time_us=T0 * 1_000,
+            after_id=str(after_id),
+            before_id=str(before_id),
+            missing=1,
+            from_time=T0 + at,
+            to_time=T0 + at,
+            detail="",
+        )
+        await self.publisher.publish(
+            subjects.event("binance", "BTCUSDT"), codec.encode(event), f"lost.{after_id}"
+        )
 
     async def record(self) -> bytes | None:
         return await (await self.bus.bucket(subjects.STATE_BUCKET)).get(key_of(SLOT))
@@ -349,6 +368,35 @@ async def test_first_versions_do_not_wait_for_the_database_corrections_do(
         assert not processor.corrections.is_store_away
 
 
+async def test_a_correction_waits_until_the_saver_has_what_it_is_for(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        await setting.feed.trades((3, 2 * MINUTE + 5_000))
+        await wait_versions(setting.bus, 2)
+        await setting.settled(processor)
+        setting.store.is_saving.clear()
+        await setting.feed.trades((4, MINUTE + 50_000), received=2 * MINUTE + 6_000)
+        await until(lambda: processor.corrections.waiting == 1)
+        questions = setting.store.questions
+        looks, look = 0, setting.bus.consumer_state
+
+        async def counted(stream: str, durable: str) -> ConsumerState | None:
+            nonlocal looks
+            looks += 1
+            return await look(stream, durable)
+
+        monkeypatch.setattr(setting.bus, "consumer_state", counted)
+        # Two looks a round: in the first after the count it would have been asked about.
+        await until(lambda: looks >= 6)
+        assert setting.store.questions == questions
+        setting.store.is_saving.set()
+        found = await wait_versions(setting.bus, 3)
+        assert brief(found)[2] == (1, 2, "late", True, 2)
+        await setting.settled(processor)
+
+
 async def test_a_silent_stream_is_closed_by_the_own_clock_and_incomplete(
     nats_server: NatsHandle,
 ) -> None:
@@ -611,26 +659,48 @@ async def test_a_trade_the_database_refuses_is_taken_out_again(nats_server: Nats
         await setting.feed.trades((3, MINUTE + 20_000, "99"))
         await setting.feed.trades((4, 2 * MINUTE + 5_000))
         assert brief(await wait_versions(setting.bus, 2))[1] == (1, 1, "close", True, 2)
-        event = MarketEvent(
-            v=1,
-            exchange="binance",
-            symbol="BTCUSDT",
-            type="gap_unfillable",
-            time_us=T0 * 1_000,
-            after_id="2",
-            before_id="4",
-            missing=1,
-            from_time=T0 + MINUTE + 20_000,
-            to_time=T0 + MINUTE + 20_000,
-            detail="dead letter",
-        )
-        await setting.publisher.publish(
-            subjects.event("binance", "BTCUSDT"), codec.encode(event), "dead"
-        )
+        await setting.give_up(2, 4, MINUTE + 20_000)
         found = await wait_versions(setting.bus, 3)
         assert brief(found)[2] == (1, 2, "gap", False, 1)
         assert found[2].high == "11"
         await setting.settled(processor)
+
+
+@pytest.mark.parametrize("comes", ["before", "between", "behind"])
+async def test_what_one_process_gives_up_and_another_delivers_is_not_missing(
+    nats_server: NatsHandle, comes: str
+) -> None:
+    """Neighbours of the same instant make it look like a trade that the database refused."""
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        other = Feed(setting.publisher, "f2")
+        at = MINUTE + 20_000
+
+        async def deliver() -> None:
+            await other.trades((2, at), (3, at), (4, at), prev_id="1")
+
+        await setting.feed.trades((1, 1_000))
+        if comes == "before":
+            await deliver()
+        await setting.feed.trades((2, at), (4, at))
+        await setting.give_up(2, 4, at)
+        if comes == "between":
+            await deliver()
+        await setting.feed.trades((5, 2 * MINUTE + 5_000))
+        if comes == "behind":
+            found = await wait_versions(setting.bus, 2)
+            assert brief(found)[1] == (1, 1, "close", False, 2)
+            await deliver()
+
+        async def is_complete() -> bool:
+            newest = {each.open_time: each for each in await versions(setting.bus)}
+            candle = newest.get(T0 + MINUTE)
+            return candle is not None and candle.complete and candle.trade_count == 3
+
+        await until_async(is_complete)
+        await setting.settled(processor)
+        assert await is_complete()
+        (aggregator,) = processor.intake.aggregators.values()
+        await until(lambda: not aggregator.completeness.lost)
 
 
 async def test_a_copy_stored_before_its_original_moves_the_trade(nats_server: NatsHandle) -> None:
