@@ -205,6 +205,49 @@ written AS (
 )
 SELECT count(*) AS inserted FROM written
 
+-- name: unsettled_gaps
+-- $1-$5 the last row before (its time and key; a time in the far future for the first page), $6 a
+-- time, $7 a time, $8 limit: gaps over trades not older than $6 that are not filled, the newest
+-- first. Open ones only if they were noticed before $7. Ids must be 64-bit integers with room
+-- between; where the venue's ids prove nothing, ``missing`` is null.
+SELECT exchange, symbol, after_id, before_id, missing, from_time, to_time
+FROM market_gaps
+WHERE state <> 'filled' AND from_time >= $6
+    AND (from_time, exchange, symbol, after_id, before_id)
+        < ($1, $2::text, $3::text, $4::text, $5::text)
+    AND (state = 'unfillable' OR detected_at < $7)
+    AND to_time IS NOT NULL AND missing IS NOT NULL
+    AND CASE WHEN after_id ~ '^[0-9]{1,19}$' AND before_id ~ '^[0-9]{1,19}$'
+        THEN after_id::numeric + 1 < before_id::numeric
+            AND before_id::numeric <= 9223372036854775807
+        ELSE false
+    END
+ORDER BY from_time DESC, exchange DESC, symbol DESC, after_id DESC, before_id DESC
+LIMIT $8
+
+-- name: first_missing
+-- $1 exchange, $2 symbol, $3 and $4 the first and the last of some ids, $5 and $6 the times between
+-- which they must lie: the lowest of them that is not stored. Looked up as in insert_trades; ids
+-- become text beforehand, because the planner would charge the key's index for it.
+SELECT min(wanted.id)
+FROM (
+    SELECT id, id::text COLLATE "C" AS trade_id
+    FROM generate_series($3::bigint, $4::bigint) AS ids(id)
+    OFFSET 0
+) AS wanted
+LEFT JOIN LATERAL (
+    SELECT known.time
+    FROM (
+        SELECT t.time
+        FROM market_trades AS t
+        WHERE t.exchange = $1 AND t.symbol = $2 AND t.trade_id = wanted.trade_id
+            AND t.time >= $5::timestamptz AND t.time <= ANY (ARRAY[$6::timestamptz])
+        OFFSET 0
+    ) AS known
+    LIMIT 1
+) AS stored ON true
+WHERE stored.time IS NULL
+
 -- name: ensure_partitions
 -- $1 a table, $2 times: make the partitions that hold them.
 SELECT market_ensure_partitions($1, $2::timestamptz[])

@@ -1,8 +1,8 @@
 """The role ``save``: everything on the bus that belongs into the database. SHELL.
 
 Owns the wiring: one lane per stream, and the duties that come with being the only writer: counts
-per symbol, partitions ahead of time, retention, room in MARKET_RAW. Savers may be many; they share
-the streams' durables, and each duty is done by one of them at a time.
+per symbol, partitions ahead of time, retention, room in MARKET_RAW, gaps that closed. Savers may be
+many; they share the streams' durables, and each duty is done by one of them at a time.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from market_ingestor.runtime.role import Health
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.dead import ROLE, DeadLetters
 from market_ingestor.storage.faults import RowRefusedError
+from market_ingestor.storage.gap_keeper import GapKeeper
 from market_ingestor.storage.janitor import Janitor
 from market_ingestor.storage.lane import Lane, Sorted
 from market_ingestor.storage.listings import ListingTable
@@ -35,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 TRADE_WRITERS: Final = 2  # overlapped connections: 46 % more rows a second when measured
 OTHER_WRITERS: Final = 1  # candles and gaps are few
-CONNECTIONS: Final = TRADE_WRITERS + 2 * OTHER_WRITERS + 1  # one for the duties
+CONNECTIONS: Final = TRADE_WRITERS + 2 * OTHER_WRITERS + 2  # one for the duties, one for gaps
 DUTY_INTERVAL_S: Final = 10.0  # how old the counts in market_symbols may be
 PARTITION_INTERVAL_S: Final = 3_600.0
 DAYS_AHEAD: Final = 2  # a database away over midnight still has tomorrow's partition
@@ -92,6 +93,9 @@ class BatchSaver:
         self._stop_grace_s = stop_grace_s
         self._publisher = Publisher(bus, items_max=DEAD_LETTERS_IN_FLIGHT)
         self._janitor = Janitor(bus, self._publisher)
+        # What is dropped proves nothing, and among columns an id is expensive to find.
+        reaches = [each for each in (trade_retention_s, columnstore_after_s) if each]
+        self._gap_keeper = GapKeeper(database, self._publisher, reach_s=min(reaches, default=0))
         self._listings = ListingTable()
         self._started = False
         self._stopping = False
@@ -137,6 +141,7 @@ class BatchSaver:
                     self._database.watch(),
                     self._do_duties(),
                     self._janitor.run(),
+                    self._gap_keeper.run(),
                     follow_listings(self._bus, self._listings.put),
                     self._keep_gauges(),
                 )

@@ -264,6 +264,7 @@ FROM generate_series(1, $5::bigint) AS n
 STORED = "EXPLAIN " + QUERIES["stored_ids"]
 PROBED = "EXPLAIN " + QUERIES["insert_trades"]
 SUMMED = "EXPLAIN " + QUERIES["range_trades"]
+WALKED = "EXPLAIN " + QUERIES["first_missing"]
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])
@@ -290,6 +291,7 @@ async def test_ids_are_looked_up_along_the_key_and_in_the_day_they_are_of(
             await rows(database, PROBED, *bounds),
             await rows(database, STORED, [EXCHANGE], [SYMBOL], ["1"], [START_US], *bounds),
             await rows(database, SUMMED, EXCHANGE, SYMBOL, *summed),
+            await rows(database, WALKED, EXCHANGE, SYMBOL, 1, 10_000, *bounds),
         ):
             scans = [line for (line,) in plan if "Scan using" in line]
             assert len(scans) == 1, (count, scans)
