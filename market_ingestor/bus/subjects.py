@@ -65,6 +65,12 @@ def raw(exchange: str, symbol: str) -> str:
     return f"market.raw.{exchange}.{symbol}"
 
 
+def raw_of(exchange: str) -> str:
+    """Return what covers all batches and marks of an exchange; ValueError on unsafe names."""
+    _checked(exchange)
+    return f"market.raw.{exchange}.*"
+
+
 def mark(exchange: str) -> str:
     """Return the subject of the marks of an exchange's feeds."""
     _checked(exchange)

@@ -6,7 +6,7 @@ knowledge of each instrument between the connections that carry it.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -17,6 +17,7 @@ from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.gaps import FoundGap, GapFinder
 from market_ingestor.connectors.history import (
     KnownIds,
+    StoredIds,
     ask_known,
     read_back,
     read_open_gaps,
@@ -40,7 +41,7 @@ MARK_S: Final = 1.0  # the contract's once a second
 LATE_S_MAX: Final = 0.5  # a timer so late means that sockets wait unread: say nothing yet
 REFRESH_S: Final = 3_600.0  # instruments are listed and delisted on the scale of days
 UNKNOWN_FIRST_S: Final = 60.0  # sooner while one that is wanted is not listed: then 2, 4, 8 minutes
-SCANS_AT_ONCE: Final = 8  # instruments read back at the same time
+QUESTIONS_AT_ONCE: Final = 8  # about ids, to the database
 STALE_REPLACE_S: Final = 600.0  # between replacements of a session because symbols fell silent
 CHANGE_INTERVAL_S: Final = 0.5  # between changes of what is wanted: each may cost a connection
 
@@ -97,7 +98,8 @@ class Fleet:
         self._lines: list[list[Session]] = [[] for _ in range(sockets)]
         self._replaced_at: dict[Session, float] = {}
         self._doubted: set[Session] = set()
-        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
+        self._scan = asyncio.Lock()
+        self._questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
         self._tasks: asyncio.TaskGroup | None = None
 
     # -- what the role asks
@@ -261,8 +263,8 @@ class Fleet:
         tracks = [self._track(each) for each in added]
         for line in self._lines:
             self._add(line, tracks)
-        for instrument in added:
-            self._tasks.create_task(self._restore(self._tracks[instrument.symbol]))
+        if self.context.venue.limits.has_contiguous_ids and tracks:
+            self._tasks.create_task(self._restore_all(tracks))
 
     def _end(self, session: "asyncio.Task[None]") -> None:
         session.cancel()
@@ -340,15 +342,21 @@ class Fleet:
             line.append(session)
             self._sessions[session] = self._tasks.create_task(session.run())
 
-    async def _restore(self, track: Track) -> None:
+    async def _restore_all(self, tracks: Sequence[Track]) -> None:
         """Learn which ids were delivered; what is missing below the first live id is a gap."""
-        if not self.context.venue.limits.has_contiguous_ids:
-            return
-        async with self._scans:
-            exchange, symbol = self.context.exchange, track.instrument.symbol
-            stored = await read_back(self._bus, exchange, symbol)
-            known = None
-            if stored.is_empty and self._known_ids is not None:
+        exchange = self.context.exchange
+        async with self._scan:
+            symbols = [track.instrument.symbol for track in tracks]
+            stored = await read_back(self._bus, exchange, symbols)
+        async with asyncio.TaskGroup() as tasks:
+            for track in tracks:
+                tasks.create_task(self._restore(track, stored[track.instrument.symbol]))
+
+    async def _restore(self, track: Track, stored: StoredIds) -> None:
+        exchange, symbol = self.context.exchange, track.instrument.symbol
+        known = None
+        if stored.is_empty and self._known_ids is not None:
+            async with self._questions:
                 known = await ask_known(self._known_ids, exchange, symbol)
         now = asyncio.get_running_loop().time()
         if not stored.is_empty:

@@ -7,7 +7,7 @@ newest message, and a refill may be the newest message.
 import asyncio
 import contextlib
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 RESUME_SCAN: Final = timedelta(minutes=10)
 KNOWN_S_MAX: Final = 10.0  # for the database's answer; it may be away
 WAIT_S: Final = 1.0  # for the next messages of the scan
-SCAN_S_MAX: Final = 60.0  # for one instrument; what was read by then counts
+SCAN_S_MAX: Final = 60.0  # for one stretch of the stream; what was read by then counts
 
 
 class KnownTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -115,31 +115,93 @@ def _is_sound(trade: TextTrade) -> bool:
     return True
 
 
-async def read_back(bus: Bus, exchange: str, symbol: str) -> StoredIds:
-    """Return the ids of the ten minutes before the newest message of an instrument's subject.
+class Span(msgspec.Struct, kw_only=True):
+    """A stretch of the stream to be read once for several instruments.
+
+    Attributes:
+        since: Where it begins, by the time of storing.
+        until: When the newest message in it was received.
+        last: The sequence it ends with.
+        since_us: For each symbol, where its own ten minutes begin, UTC microseconds.
+    """
+
+    since: datetime
+    until: datetime
+    last: int
+    since_us: dict[str, int]
+
+
+def spans(newest: Mapping[str, tuple[datetime, int]]) -> list[Span]:
+    """Return the stretches that hold the ten minutes before each instrument's newest message.
+
+    Those that overlap are one: each message is then read once, however many instruments there
+    are, and the server walks through the stream once for all of them. Pure.
+
+    Args:
+        newest: By symbol, when its newest message was received, and its sequence.
+    """
+    found: list[Span] = []
+    for symbol, (received, sequence) in sorted(newest.items(), key=lambda each: each[1][0]):
+        since = received - RESUME_SCAN
+        if not found or since > found[-1].until:
+            found.append(Span(since=since, until=received, last=0, since_us={}))
+        span = found[-1]
+        span.until = received
+        span.last = max(span.last, sequence)
+        span.since_us[symbol] = int(since.timestamp() * 1e6)
+    return found
+
+
+async def read_back(bus: Bus, exchange: str, symbols: Iterable[str]) -> dict[str, StoredIds]:
+    """Return the ids of the ten minutes before the newest message of each instrument's subject.
 
     Never raises for what the bus does: what could be read counts, and a hole that is not seen
     here is still seen by whoever reads the stream.
     """
-    stored = StoredIds()
-    subject = subjects.raw(exchange, symbol)
+    stored = {symbol: StoredIds() for symbol in symbols}
     try:
-        async with asyncio.timeout(SCAN_S_MAX):
-            await _scan(bus, subject, stored)
+        newest = await _newest(bus, exchange, stored)
     except Exception as problem:  # noqa: BLE001 - as said above; the bus has many ways to fail
-        _log.warning("read_back_cut_short", subject=subject, error=repr(problem))
+        _log.warning("read_back_cut_short", exchange=exchange, error=repr(problem))
+        return stored
+    for span in spans(newest):
+        try:
+            async with asyncio.timeout(SCAN_S_MAX):
+                await _scan(bus, exchange, span, stored)
+        except Exception as problem:  # noqa: BLE001 - as above
+            _log.warning(
+                "read_back_cut_short",
+                exchange=exchange,
+                symbols=sorted(span.since_us)[:10],
+                error=repr(problem),
+            )
     return stored
 
 
-async def _scan(bus: Bus, subject: str, stored: StoredIds) -> None:
-    last = await bus.last_message(subjects.RAW_STREAM, subject)
-    if last is None:
-        return
-    since = _received_at(last.subject, last.payload) - RESUME_SCAN
-    start = await bus.sequence_since(subjects.RAW_STREAM, since, filter_subject=subject)
-    async for delivery in _read(bus, subjects.RAW_STREAM, subject, start, last.sequence):
+async def _newest(
+    bus: Bus, exchange: str, symbols: Iterable[str]
+) -> dict[str, tuple[datetime, int]]:
+    """Return when the newest message of each instrument was received, and its sequence."""
+    newest: dict[str, tuple[datetime, int]] = {}
+    for symbol in symbols:
+        last = await bus.last_message(subjects.RAW_STREAM, subjects.raw(exchange, symbol))
+        if last is not None:
+            newest[symbol] = (_received_at(last.subject, last.payload), last.sequence)
+    return newest
+
+
+async def _scan(bus: Bus, exchange: str, span: Span, stored: Mapping[str, StoredIds]) -> None:
+    """Read a span once, and give each message to its instrument."""
+    symbols = list(span.since_us)
+    subject = subjects.raw(exchange, symbols[0]) if len(symbols) == 1 else subjects.raw_of(exchange)
+    start = await bus.sequence_since(subjects.RAW_STREAM, span.since, filter_subject=subject)
+    async for delivery in _read(bus, subjects.RAW_STREAM, subject, start, span.last):
+        symbol = delivery.subject.rpartition(".")[2]
+        since_us = span.since_us.get(symbol)
+        if since_us is None or delivery.stored_us < since_us:
+            continue  # a mark, an instrument nobody asked for, or before its ten minutes
         try:
-            stored.take(codec.text_batch(delivery.subject, delivery.payload))
+            stored[symbol].take(codec.text_batch(delivery.subject, delivery.payload))
         except (DecodeError, ValueError):
             continue  # not ours to judge: the saver sends it to the dead letters
 
@@ -157,7 +219,7 @@ def _received_at(subject: str, payload: bytes) -> datetime:
 async def _read(
     bus: Bus, stream: str, subject: str, start: int, last: int
 ) -> AsyncIterator[Delivery]:
-    """Yield the messages of a subject from one sequence to another, which is one of them."""
+    """Yield the messages of a subject from one sequence on, through one that is among them."""
     if start > last:
         return
     async with OrderedReader(bus, stream, start_sequence=start, filter_subject=subject) as reader:

@@ -1,9 +1,11 @@
 """What is read back from the stream tells which ids are there."""
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 
-from market_ingestor.connectors.history import OpenGaps, StoredIds
+from market_ingestor.connectors.history import OpenGaps, StoredIds, spans
 from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.model.trade import Source, Trade, TradeBatch
 
@@ -114,3 +116,30 @@ def test_events_about_feeds_are_no_gaps() -> None:
     gaps = OpenGaps()
     gaps.take(msgspec.structs.replace(gap_event("feed_up", 0, 0), after_id=None, before_id=None))
     assert gaps.pop("BTCUSDT") == []
+
+
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def minutes(number: float) -> datetime:
+    return NOON + timedelta(minutes=number)
+
+
+def test_instruments_that_traded_together_are_read_in_one_go() -> None:
+    (span,) = spans({"A": (minutes(0), 70), "B": (minutes(9), 60), "C": (minutes(18), 90)})
+    assert (span.since, span.until, span.last) == (minutes(-10), minutes(18), 90)
+    assert span.since_us == {
+        "A": int(minutes(-10).timestamp() * 1e6),
+        "B": int(minutes(-1).timestamp() * 1e6),
+        "C": int(minutes(8).timestamp() * 1e6),
+    }
+
+
+def test_what_lies_between_instruments_far_apart_is_not_read() -> None:
+    old, new = spans({"NEW": (minutes(500), 90), "OLD": (minutes(0), 10)})
+    assert (list(old.since_us), old.last) == (["OLD"], 10)
+    assert (new.since, list(new.since_us), new.last) == (minutes(490), ["NEW"], 90)
+
+
+def test_no_messages_are_no_span() -> None:
+    assert spans({}) == []
