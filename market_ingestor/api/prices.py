@@ -159,10 +159,12 @@ class PriceQueries:
         total = _sum(totals)
         if total.low is None or total.high is None:
             raise no_data(f"no trade of {symbol} in {period}")
+        price = await self._average(exchanges, symbol, span, total)
         return schema.PriceAggregate(
             symbol=symbol,
             exchange=_only(exchanges, totals),
-            average_price=await self._average(exchanges, symbol, span, total),
+            price=price,
+            average_price=price,
             min_price=decimals.canonical(total.low),
             max_price=decimals.canonical(total.high),
             volume=decimals.canonical(total.volume),

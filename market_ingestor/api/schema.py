@@ -239,10 +239,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceAggregate(msgspec.Struct, frozen=True, kw_only=True):
-    """Average, lowest and highest price of one symbol in ``(from, to]``."""
+    """Average (also as ``price``), lowest and highest price of one symbol in ``(from, to]``."""
 
     symbol: str
     exchange: str | None
+    price: str
     average_price: str
     min_price: str
     max_price: str

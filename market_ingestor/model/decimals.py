@@ -25,6 +25,7 @@ EXACT: Final = decimal.Context(
     traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow, decimal.DivisionByZero],
 )
 AVERAGE: Final = decimal.Context(prec=20, rounding=decimal.ROUND_HALF_EVEN)  # the contract's digits
+_SHOWN: Final = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=[])
 
 ZERO: Final = Decimal(0)
 
@@ -100,6 +101,11 @@ def check(value: Decimal) -> None:
     assert isinstance(exponent, int)  # finite numbers have one  # noqa: S101 - narrows the type
     if len(digits) > DIGITS_MAX or exponent < -SCALE_MAX or value.adjusted() >= EXPONENT_MAX:
         raise BadNumberError("out of bounds")
+
+
+def rounded(value: Decimal, step: Decimal) -> str:
+    """Return ``value`` to the nearest multiple of a power of ten, half-even, in plain notation."""
+    return format(value.quantize(step, context=_SHOWN), "f")
 
 
 def average(total: Decimal, weight: Decimal) -> str | None:

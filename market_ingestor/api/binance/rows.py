@@ -266,7 +266,7 @@ def ticker(symbol: str, day: Day, now_us: int, *, is_micro: bool) -> Ticker:
         opened, difference = Decimal(day.open), Decimal(day.last) - Decimal(day.open)
         change = decimals.canonical(difference)
         share = _SHARES.divide(difference * 100, opened)
-        percent = format(_SHARES.quantize(share, _PERCENT), "f")
+        percent = decimals.rounded(share, _PERCENT)
     return msgspec.structs.replace(
         short_ticker(symbol, day, now_us, is_micro=is_micro),
         price_change=change,

@@ -8,13 +8,14 @@ record (an order book, the trade before the day) is null. Events of simulated ex
 from decimal import Decimal
 from typing import Any, Final
 
-from market_ingestor.model.decimals import average
+from market_ingestor.model.decimals import average, rounded
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stats import Stats
 from market_ingestor.model.trade import TextTrade, TradeBatch
 
 _MS: Final = 1_000  # microseconds
 _DAY_US: Final = 24 * 3_600 * 1_000_000
+_PERCENT: Final = Decimal("0.001")  # the digits Binance gives
 _NO_ID: Final = -1  # of candles without trades, as Binance has it
 
 
@@ -122,7 +123,7 @@ def ticker_event(stats: Stats, *, is_micro: bool) -> dict[str, Any]:
         "E": _time(stats.time_us, is_micro=is_micro),
         "s": stats.symbol,
         "p": day.change,
-        "P": day.change_percent,
+        "P": None if day.change_percent is None else rounded(Decimal(day.change_percent), _PERCENT),
         "w": average(Decimal(day.quote_volume), Decimal(day.volume)),
         "x": None,
         "c": stats.last_price,

@@ -191,7 +191,7 @@ async def test_trades_and_tickers(nats_server: NatsHandle) -> None:
         ticker = (await client.receive())["data"]
         assert ticker["e"] == "24hrTicker"
         assert (ticker["c"], ticker["w"], ticker["n"]) == ("7", "6.5", 9)
-        assert (ticker["p"], ticker["P"], ticker["b"]) == ("2", "40", None)
+        assert (ticker["p"], ticker["P"], ticker["b"]) == ("2", "40.000", None)
         assert (ticker["O"], ticker["C"]) == (START - 24 * 60 * MINUTE, START)
         assert not {"error", "status"} & set(ticker)
         assert await mini.receive() == {
