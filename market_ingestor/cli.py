@@ -1,6 +1,7 @@
 """The command line (contract, section 3): parse, set up the process, call one function.
 
-Exit status 0 is fine, 2 is bad usage or configuration (the key is named), 1 is a failure.
+Exit status 0 is fine, 2 is bad usage or configuration (the key is named), 1 is a failure. What a
+command needs is loaded when it runs: loading everything is most of the time a role takes to start.
 """
 
 import asyncio
@@ -19,13 +20,9 @@ from market_ingestor import __version__, logs
 from market_ingestor.config import Loaded, load
 from market_ingestor.errors import ConfigError, MarketIngestorError
 from market_ingestor.model import decimals
-from market_ingestor.model.exchange import SIMULATED_PREFIX
-from market_ingestor.runtime import assembly, commands
-from market_ingestor.runtime.check import check as check_settings
-from market_ingestor.runtime.demo import DemoOptions, demo
+from market_ingestor.model.exchange import SIMULATED, SIMULATED_BY_DEFAULT, SIMULATED_PREFIX
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW
-from market_ingestor.simulator import ALL_VENUES, VENUES, SimulateOptions
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -100,6 +97,8 @@ def main() -> None:
 @_mode_option
 def run(roles: tuple[str, ...], config_file: Path | None, shard: str, mode: str | None) -> None:
     """Run ROLES in this process; none means all of them."""
+    from market_ingestor.runtime import assembly
+
     overrides = {} if mode is None else {"ingest.mode": mode}
     loaded = _load(config_file, ingest__mode=mode)
     try:
@@ -139,6 +138,8 @@ def demo_command(
     faults: Path | None,
 ) -> None:
     """Run everything on this machine: servers, venues, roles; until Ctrl-C."""
+    from market_ingestor.runtime.demo import DemoOptions, demo
+
     options = DemoOptions(
         is_live=live,
         duration_s=duration,
@@ -165,6 +166,8 @@ def _frames(given: tuple[str, ...]) -> dict[str, Path]:
 @_config_option
 def migrate(config_file: Path | None) -> None:
     """Bring the database to this version's schema."""
+    from market_ingestor.runtime import commands
+
     loaded = _load(config_file)
     _execute(lambda: commands.migrate_database(loaded.settings))
 
@@ -173,6 +176,8 @@ def migrate(config_file: Path | None) -> None:
 @_config_option
 def streams(config_file: Path | None) -> None:
     """Bring streams and buckets of NATS to the configuration."""
+    from market_ingestor.runtime import commands
+
     loaded = _load(config_file)
     _execute(lambda: commands.make_bus_streams(loaded.settings))
 
@@ -181,6 +186,8 @@ def streams(config_file: Path | None) -> None:
 @_config_option
 def show_config(config_file: Path | None) -> None:
     """Print the effective settings and where each came from, secrets hidden."""
+    from market_ingestor.runtime import commands
+
     commands.print_config(_load(config_file))
 
 
@@ -189,6 +196,8 @@ def show_config(config_file: Path | None) -> None:
 @_mode_option
 def check(config_file: Path | None, mode: str | None) -> None:
     """Validate the settings and reach NATS, the database and the venues."""
+    from market_ingestor.runtime.check import check as check_settings
+
     loaded = _load(config_file, ingest__mode=mode)
     _execute(lambda: check_settings(loaded.settings))
 
@@ -223,6 +232,8 @@ def verify(
     to_time: datetime | None,
 ) -> None:
     """Recompute candles from stored trades and compare; exit 1 when one differs."""
+    from market_ingestor.runtime import commands
+
     loaded = _load(config_file)
     if account:
         _execute(lambda: commands.verify_account(loaded.settings))
@@ -237,8 +248,8 @@ def verify(
     "--venue",
     "venues",
     multiple=True,
-    type=click.Choice(ALL_VENUES),
-    help=f"Default: {', '.join(VENUES)}.",
+    type=click.Choice(SIMULATED),
+    help=f"Default: {', '.join(SIMULATED_BY_DEFAULT)}.",
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the first venue.")
 @click.option("--seed", type=int, default=1)
@@ -250,7 +261,10 @@ def verify(
 @click.option("--record", type=click.Path(path_type=Path, dir_okay=False))
 def simulate(*, venues: tuple[str, ...], symbols: str, frames: Path | None, **options: Any) -> None:
     """Run venue simulators alone and print their addresses."""
-    chosen = venues or (("binance",) if frames else VENUES)
+    from market_ingestor.runtime import commands
+    from market_ingestor.simulator import SimulateOptions
+
+    chosen = venues or (("binance",) if frames else SIMULATED_BY_DEFAULT)
     wanted = tuple(name.strip() for name in symbols.split(",") if name.strip())
     described = SimulateOptions(
         venues=chosen,

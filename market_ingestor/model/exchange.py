@@ -4,6 +4,9 @@ import re
 from typing import Final
 
 SIMULATED_PREFIX: Final = "sim-"
+# What there are simulators for; the first of them unless others are asked for.
+SIMULATED_BY_DEFAULT: Final = ("binance", "okx", "bybit", "coinbase", "kraken")
+SIMULATED: Final = (*SIMULATED_BY_DEFAULT, "finnhub")
 
 _EXCHANGE: Final = re.compile(r"[a-z0-9-]{1,24}")
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{1,64}")

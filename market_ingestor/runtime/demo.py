@@ -21,7 +21,8 @@ from market_ingestor.embedded import Embedded, NatsRights
 from market_ingestor.errors import ConfigError
 from market_ingestor.model.control import Mode
 from market_ingestor.model.exchange import simulated_name
-from market_ingestor.runtime.assembly import PORTS, SHARED_PORT, Links, run_roles
+from market_ingestor.runtime.assembly import run_roles
+from market_ingestor.runtime.parts import PORTS, SHARED_PORT, Links
 from market_ingestor.runtime.ports import PortChooser
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import FLOW, Supervisor

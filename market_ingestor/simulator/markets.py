@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
-VENUES: Final = ("binance", "okx", "bybit", "coinbase", "kraken")  # unless others are asked for
-ALL_VENUES: Final = (*VENUES, "finnhub")
+from market_ingestor.model.exchange import SIMULATED, SIMULATED_BY_DEFAULT
+
+VENUES: Final = SIMULATED_BY_DEFAULT
+ALL_VENUES: Final = SIMULATED
 
 _QUOTES: Final = ("USDT", "USDC", "USD", "EUR", "BTC", "ETH")  # longest spelling first where nested
 _NOTIONAL: Final = 500  # quote units in a typical trade: a plausible retail size

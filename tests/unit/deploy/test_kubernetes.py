@@ -12,7 +12,7 @@ import yaml
 
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.config import load
-from market_ingestor.runtime.assembly import PORTS
+from market_ingestor.runtime.parts import PORTS
 from tests.support.tools import needs, run
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

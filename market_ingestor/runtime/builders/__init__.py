@@ -1,0 +1,1 @@
+"""How each role is made, a module for each: a process loads only what its roles need."""
