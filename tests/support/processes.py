@@ -7,9 +7,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from tests.support.patience import Patience
 
 PROJECT = Path(__file__).parents[2]
+POLL_S: Final = 0.1
 
 
 class Command:
@@ -27,25 +30,31 @@ class Command:
         self.process.send_signal(number)
 
     async def ended(self, timeout_s: float) -> int:
-        """Return the exit status; raises with the output when it takes longer."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self.process.wait()
-        except TimeoutError:
-            raise AssertionError(f"still running after {timeout_s} s:\n{self.output}") from None
+        """Return the exit status; raises with the output when it takes longer.
+
+        Time in which the process waited for a core does not count.
+        """
+        patience = Patience(self.process.pid, timeout_s)
+        while not patience.is_over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    return await self.process.wait()
+        raise AssertionError(f"still running after {timeout_s} s:\n{self.output}")
 
     async def until(self, condition: Callable[[], Any], timeout_s: float) -> Any:
-        """Poll ``condition`` (plain or a coroutine function) until it is true; return its value."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    value = condition()
-                    value = await value if asyncio.iscoroutine(value) else value
-                    if value:
-                        return value
-                    if self.process.returncode is not None:
-                        raise AssertionError(f"ended early:\n{self.output}")
-                    await asyncio.sleep(0.1)
+        """Poll ``condition`` (plain or a coroutine function) until it is true; return its value.
+
+        Time in which the process waited for a core does not count.
+        """
+        patience = Patience(self.process.pid, timeout_s)
+        while not patience.is_over:
+            value = condition()
+            value = await value if asyncio.iscoroutine(value) else value
+            if value:
+                return value
+            if self.process.returncode is not None:
+                raise AssertionError(f"ended early:\n{self.output}")
+            await asyncio.sleep(POLL_S)
         raise AssertionError(f"not within {timeout_s} s:\n{self.output[-5000:]}")
 
 

@@ -19,7 +19,7 @@ from tests.support.ports import free_ports
 from tests.support.processes import command
 from tests.support.services import Service
 
-SETTLE_S: Final = 60.0  # from the last trade to the last correction, on a slow machine
+STALL_S: Final = 60.0  # without any change of the candles, on a slow machine
 POLL_S: Final = 0.25
 BURST: Final = 200  # messages published at a time
 
@@ -46,7 +46,7 @@ class Rig:
     """A bus and a database, the services between them, and what they must agree on."""
 
     def __init__(
-        self, nats_url: str, dsn: str, folder: Path, bus: Bus, publisher: Publisher
+        self, nats_url: str, dsn: str, folder: Path, bus: Bus, publisher: Publisher, more: str
     ) -> None:
         self.dsn = dsn
         self.bus = bus
@@ -56,7 +56,7 @@ class Rig:
         self.config = folder / "config.toml"
         self.config.write_text(
             f'[nats]\nservers = ["{nats_url}"]\n[database]\ndsn = "{dsn}"\n'
-            "[save]\nflush_interval_s = 0.2\n"
+            f"[save]\nflush_interval_s = 0.2\n{more}"
         )
 
     async def start(self, *roles: str) -> list[Service]:
@@ -88,18 +88,24 @@ class Rig:
 
     # -- what must hold at the end
 
-    async def settled(self, rows: Iterable[Row], wait_s: float = SETTLE_S) -> dict[Key, int]:
-        """Wait until candles are those of the trades; return the newest revision of each.
+    async def settled(self, rows: Iterable[Row]) -> dict[Key, int]:
+        """Wait until candles are those of the trades; return the newest revision of each."""
+        return await self.reached(candles(rows))
+
+    async def reached(self, wanted: dict[Key, Candle]) -> dict[Key, int]:
+        """Wait until candles are these; return the newest revision of each.
 
         Raises:
-            AssertionError: They are not in time; it says what differs.
+            AssertionError: They are not, and no longer change; it says what differs.
         """
-        wanted = candles(rows)
-        deadline = time.monotonic() + wait_s
+        before: dict[Key, tuple[Candle, int, bool]] = {}
+        deadline = time.monotonic() + STALL_S
         while True:
             found = await self.klines()
             if {key: row[0] for key, row in found.items()} == wanted:
                 return {key: row[1] for key, row in found.items()}
+            if found != before:
+                before, deadline = found, time.monotonic() + STALL_S
             if time.monotonic() > deadline:
                 raise AssertionError(self._difference(wanted, found))
             await asyncio.sleep(POLL_S)
@@ -162,9 +168,9 @@ class Rig:
         async with command(*arguments, log=self._folder / "verify.log") as running:
             assert await running.ended(60) == 0, running.output
 
-    async def check(self, rows: list[Row], wait_s: float = SETTLE_S) -> int:
+    async def check(self, rows: list[Row]) -> int:
         """Check everything there is to check; return how many versions there were."""
-        newest = await self.settled(rows, wait_s)
+        newest = await self.settled(rows)
         await self.check_rows(rows)
         await self.verify()
         await self.verify("--account")
@@ -184,12 +190,12 @@ def _bursts(messages: Iterable[Message]) -> Iterator[list[Message]]:
 
 
 @asynccontextmanager
-async def rigged(nats_url: str, dsn: str, folder: Path) -> AsyncIterator[Rig]:
-    """Give a rig; everything it started is killed at the end."""
+async def rigged(nats_url: str, dsn: str, folder: Path, *, more: str = "") -> AsyncIterator[Rig]:
+    """Give a rig, with ``more`` in its configuration; what it started is killed at the end."""
     bus = await Bus.connect([nats_url], name="test")
     publisher = Publisher(bus)
     task = asyncio.create_task(publisher.run())
-    rig = Rig(nats_url, dsn, folder, bus, publisher)
+    rig = Rig(nats_url, dsn, folder, bus, publisher, more)
     try:
         yield rig
     finally:

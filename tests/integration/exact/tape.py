@@ -27,7 +27,7 @@ BATCH_MAX: Final = 60
 MARK_EVERY: Final = 10  # batches
 TWICE: Final = 0.02  # share of batches that a second feed brings, too
 
-Candle: TypeAlias = tuple[Decimal | int | str, ...]
+Candle: TypeAlias = tuple[Decimal | int | str | None, ...]
 Key: TypeAlias = tuple[str, str, int]  # symbol, period, open_time
 
 
