@@ -7,6 +7,7 @@ Knows no clock, no bus and no database.
 """
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from market_ingestor.klines.candle import kline_of
@@ -14,6 +15,7 @@ from market_ingestor.klines.closed import MINUTE_US, ClosedWindows
 from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.completeness import Completeness, Evidence
 from market_ingestor.klines.facts import BatchFacts, Closing, Rules
+from market_ingestor.klines.holes import Hole
 from market_ingestor.klines.known import KnownIds
 from market_ingestor.klines.longer import LongerWindows
 from market_ingestor.klines.open_minutes import OPEN_MAX, OpenMinutes
@@ -23,14 +25,14 @@ from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import BASE_PERIOD, HOUR_MS, MINUTE_MS, closes, open_time
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from market_ingestor.klines.dirty import WindowKey
 
 # Flat candles made at once after a silence, about 200 with those of longer periods; a mark may end
 # the silence of every symbol. Earlier ones are made like corrections, some at a time.
 FLAT_MS_MAX: Final = 2 * HOUR_MS
-LOOK_BACK_MS: Final = 2 * HOUR_MS  # searched before a symbol of which nothing is known any more
+# Searched behind what was closed before a loss: late trades that were saved and not read, trades
+# that were read and not saved. Older ones lie in known holes.
+LOOK_BACK_MS: Final = 2 * HOUR_MS
 
 
 class Aggregator:
@@ -173,11 +175,36 @@ class Aggregator:
         That window is searched for, too: all of its trades may have been lost on the way here.
         """
         newest = heard_us // MINUTE_US * MINUTE_MS
-        begins = newest - LOOK_BACK_MS if self.closed.through is None else self.closed.through
-        self.closed.dirty.add_range(begins, newest + MINUTE_MS, sequence, sequence)
+        begins = newest if self.closed.through is None else min(self.closed.through, newest)
+        ends = max(newest + MINUTE_MS, self.closed.through or 0)
+        self.closed.dirty.add_range(begins - LOOK_BACK_MS, ends, sequence, sequence)
+        for hole in self.completeness.holes:  # what filled it may have been saved and not read
+            self._doubt_span(hole, sequence)
+        if self.completeness.forgotten is not None:
+            self._doubt_span(self.completeness.forgotten.span, sequence)
         self.doubtful_through = newest
         self.longer.resume(newest + MINUTE_MS)
         self.has_lost = False
+
+    def _doubt_span(self, hole: Hole, sequence: int) -> None:
+        first, last = (each // MINUTE_US * MINUTE_MS for each in (hole.from_us, hole.to_us))
+        if last - first > HOUR_MS:
+            self.closed.dirty.add_range(first, last + MINUTE_MS, sequence, sequence)
+            return
+        for minute in range(first, last + MINUTE_MS, MINUTE_MS):
+            self._doubt(minute, sequence)
+
+    def doubt_stored(self, newest_us: int, sequence: int) -> None:
+        """Search what is stored up to ``newest_us`` though it was never read here.
+
+        What comes may still be of before the loss, so that is judged again with the first of it.
+        """
+        self.watermark.restore(newest_us)
+        self.heard_value_us = value_us = self.watermark.value_us
+        if self.closed.through is None and value_us is not None:
+            self.closed.through = value_us // MINUTE_US * MINUTE_MS
+        self._begin_after_loss(max(newest_us, self.watermark.newest_us or 0), sequence)
+        self.has_lost = True
 
     # -- folding
 
@@ -290,6 +317,8 @@ class Aggregator:
         elif self.rules.fill_empty and self.last_price is not None:
             fold = Fold.flat(self.last_price)
         is_doubtful = window.is_doubtful or opened <= self.doubtful_through
+        if fold is None and self.rules.fill_empty and self.doubtful_through >= 0:
+            is_doubtful = True  # the price was lost as well: what is stored knows it
         if is_doubtful or self.completeness.has_lost(opened * 1_000, (opened + MINUTE_MS) * 1_000):
             self.closed.soil(
                 opened, window.last_sequence, "close", first_sequence=window.first_sequence
@@ -333,9 +362,24 @@ class Aggregator:
     def correct(self, minute: int, old: Fold | None, new: Fold) -> None:
         """Carry a corrected minute over into the longer open windows that hold it."""
         self.longer.exchange(minute, old, new)
-        if minute + MINUTE_MS == self.closed.through:
-            self.last_price = new.close
         self.open.touch_from(minute)
+
+    def carry_price(
+        self, price: Decimal, unlike: Iterable[tuple[int, bool]], sequence: int
+    ) -> None:
+        """Carry a corrected minute's close over into the flat candles that follow it.
+
+        Args:
+            price: Its close.
+            unlike: The closed minutes behind it without a candle of this price, ascending, and
+                whether they have trades.
+            sequence: What is stored up to it decides.
+        """
+        for opened, has_trades in unlike:
+            if has_trades:
+                return
+            self.closed.soil(opened, sequence, "recompute")
+        self.last_price = price
 
     # -- what is open
 

@@ -18,7 +18,7 @@ from market_ingestor.model.kline import Reason
 from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, closes, open_time
 
 MINUTE_US: Final = MINUTE_MS * 1_000
-SEARCH_MS: Final = 10 * MINUTE_MS  # of a range searched at a time
+SEARCH_MS: Final = 60 * MINUTE_MS  # of a range searched at a time
 UNCONFIRMED_MAX: Final = 256  # windows closed without a sign of life behind them
 
 
@@ -124,16 +124,13 @@ class ClosedWindows:
             if self.holds(period, opened):
                 self.mark(period, opened, sequence, reason)
 
-    def soil_following(self, minute: int, sequence: int) -> None:
-        """Mark the minute behind one whose close changed: a flat candle there is wrong now."""
-        following = minute + MINUTE_MS
-        known = self.dirty.windows.get((BASE_PERIOD, following))
-        scan = self.dirty.rescan
-        is_marked = (known is not None and not known.is_taken) or (
-            scan is not None and scan.from_ms <= following < scan.to_ms
-        )
-        if self.holds(BASE_PERIOD, following) and not is_marked:
-            self.soil(following, sequence, "recompute")
+    def awaits_next(self, minute: int) -> bool:
+        """Return whether the minute behind one waits for its own correction."""
+        return self.dirty.has_minutes(minute + MINUTE_MS, minute + 2 * MINUTE_MS)
+
+    def is_publishing_behind(self, minute: int) -> bool:
+        """Return whether first versions of later minutes are on their way."""
+        return any(each == BASE_PERIOD and opened > minute for each, opened in self.outstanding)
 
     # -- what is corrected when
 
@@ -165,7 +162,11 @@ class ClosedWindows:
         return None if until <= scan.from_ms else (scan.from_ms, until)
 
     def searched(self, scan: Rescan, until_ms: int, minutes: Iterable[int]) -> None:
-        """Mark what a search of ``scan`` up to ``until_ms`` has found: minutes with trades."""
+        """Mark what a search of ``scan`` up to ``until_ms`` has found.
+
+        Args:
+            minutes: Those with trades, or with a candle, whose trades may be gone.
+        """
         found = set(minutes)
         if self._rules.fill_empty:
             found.update(range(scan.from_ms, until_ms, MINUTE_MS))

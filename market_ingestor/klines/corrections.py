@@ -6,6 +6,7 @@ minutes, behind their ack floor on MARKET_KLINE. While the database is away they
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Final
 
@@ -150,25 +151,34 @@ class Corrections:
             self._chains.submit(subject, partial(self._correct, aggregator, key, dirty))
 
     def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> bool:
+        return aggregator.closed.is_ready(
+            key, dirty, self._floors.raw, has_minutes=self._has_minutes(aggregator)
+        )
+
+    def _has_minutes(self, aggregator: Aggregator) -> bool:
+        """Return whether every version of a minute published so far is stored."""
         minutes = self._publication.subject(aggregator, BASE_PERIOD)
-        has_minutes = self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
-        return aggregator.closed.is_ready(key, dirty, self._floors.raw, has_minutes=has_minutes)
+        return self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
 
     async def _correct(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> None:
         period, opened = key
         now = asyncio.get_running_loop().time
         sequence = dirty.sequence
         known: list[Version | None] = []
+        folds: list[Fold] = []
         rules = aggregator.rules
 
         async def compute(found: Version | None) -> Kline | None:
             known[:] = [found]
             fold = await self._fold(aggregator, key, sequence)
             if fold is None and found is not None:
-                fold = emptied(await self._content(found))
-                self._note_vanished(aggregator, period, opened)
+                content = await self._content(found)
+                fold = emptied(content)
+                if content is None or content.trade_count:
+                    self._note_vanished(aggregator, period, opened)
             if fold is None or (found is None and not fold.count and not rules.fill_empty):
                 return None
+            folds[:] = [fold]
             return next_version(
                 aggregator,
                 period,
@@ -183,6 +193,15 @@ class Corrections:
             published = await self._publication.settle(
                 aggregator, period, opened, compute, partial(self._stored_version, aggregator, key)
             )
+            if published is not None:
+                self.corrected += 1
+                self._published_at[aggregator.exchange, aggregator.symbol, *key] = now()
+            if period == BASE_PERIOD:
+                await self._carry_over(aggregator, opened, published, known[0] if known else None)
+                # Also when another processor published it: it may not live to correct these.
+                aggregator.closed.soil_longer(opened, dirty.reason, sequence)
+                if folds and rules.fill_empty:
+                    await self._carry_price(aggregator, opened, folds[0].close, sequence)
         except _NotYetError:
             aggregator.closed.dirty.postpone(period, opened, now() + POLL_S)
             return
@@ -193,15 +212,6 @@ class Corrections:
         finally:
             self._taken -= 1
         self.is_store_away = False
-        if published is not None:
-            self.corrected += 1
-            self._published_at[aggregator.exchange, aggregator.symbol, *key] = now()
-        if period == BASE_PERIOD:
-            if published is not None:
-                before = await self._content(known[0])
-                self._carry_over(aggregator, published, before, known[0], sequence)
-            # Also when another processor published it: it may not live to correct the longer ones.
-            aggregator.closed.soil_longer(opened, dirty.reason, sequence)
         # Last: a record may be written at any moment.
         aggregator.closed.dirty.settle(period, opened, sequence, now())
 
@@ -221,23 +231,41 @@ class Corrections:
             self.is_store_away = True
             _log.warning("corrections_wait", error=str(problem))
 
-    def _carry_over(
-        self,
-        aggregator: Aggregator,
-        published: Kline,
-        before: Kline | None,
-        known: Version | None,
-        sequence: int,
+    async def _carry_over(
+        self, aggregator: Aggregator, opened: int, published: Kline | None, known: Version | None
     ) -> None:
-        """Bring a new version of a minute into what is open and follows from it."""
-        minute = published.open_time
+        """Bring a new version of a minute into the longer windows that are open."""
+        if published is None:
+            return
+        before = await self._content(known)
         if known is None or before is not None:
             old = None if before is None else fold_of(before)
-            aggregator.correct(minute, old, fold_of(published))
+            aggregator.correct(opened, old, fold_of(published))
         else:
-            aggregator.longer.doubt(minute)
-        if aggregator.rules.fill_empty and (before is None or before.close != published.close):
-            aggregator.closed.soil_following(minute, sequence)
+            aggregator.longer.doubt(opened)
+
+    async def _carry_price(
+        self, aggregator: Aggregator, opened: int, price: Decimal, sequence: int
+    ) -> None:
+        """Bring a minute's close into the flat candles behind it, whoever published it.
+
+        Asked anew each time, not only of a new version: whoever made that may not have lived to
+        correct what follows. A minute that waits behind it will ask by itself.
+        """
+        closed = aggregator.closed
+        if closed.awaits_next(opened):
+            return
+        if closed.is_publishing_behind(opened) or not self._has_minutes(aggregator):
+            raise _NotYetError
+        through = closed.through or 0
+        begin, end = opened + MINUTE_MS, min(through, opened + FLAT_BACK_MS)
+        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
+            unlike = await self._store.unlike(
+                aggregator.exchange, aggregator.symbol, begin, end, price
+            )
+        if closed.through != through:
+            raise _NotYetError
+        aggregator.carry_price(price, unlike, sequence)
 
     async def _content(self, version: Version | None) -> Kline | None:
         if version is None or version.kline is not None:
@@ -262,8 +290,7 @@ class Corrections:
             return Fold.of(columns)
         if not aggregator.rules.fill_empty:
             return None
-        minutes = self._publication.subject(aggregator, BASE_PERIOD)
-        if self._floors.kline < (self._tail.versions.last_sequence(minutes) or 0):
+        if not self._has_minutes(aggregator):
             raise _NotYetError
         async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
             price = await self._store.price_before(
@@ -292,18 +319,22 @@ class Corrections:
         return Version.of(rows[0]) if rows else None
 
     async def _search(self, aggregator: Aggregator) -> None:
-        """Search the next piece of a range for minutes that have trades."""
+        """Search the next piece of a range for minutes that have trades or a candle."""
         piece = aggregator.closed.next_search(self._floors.raw)
         scan = aggregator.closed.dirty.rescan
         if piece is None or scan is None:
             return
         try:
             async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-                trades = await self._store.trades(aggregator.exchange, aggregator.symbol, *piece)
+                minutes = set(
+                    await self._store.minutes(aggregator.exchange, aggregator.symbol, *piece)
+                )
         except (StoreUnavailableError, TimeoutError) as problem:
             self._note_away(problem, asyncio.get_running_loop().time())
             return
-        minutes = {trade.time_us // 1_000 // MINUTE_MS * MINUTE_MS for trade in trades}
+        subject = self._publication.subject(aggregator, BASE_PERIOD)
+        unsaved = self._tail.versions.behind(subject, self._floors.kline)
+        minutes |= {opened for opened, _ in unsaved if piece[0] <= opened < piece[1]}
         aggregator.closed.searched(scan, piece[1], minutes)
 
 

@@ -1,6 +1,7 @@
 """Keeps the resume records in their bucket and judges them at the start. SHELL."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -47,6 +48,7 @@ class ResumeMemory:
         self._intake = intake
         self._slots = [number for number in range(SLOTS) if owns(number)]
         self._written: dict[int, ResumeRecord] = {}
+        self._lost: set[int] = set()
         self._bucket: Bucket | None = None
         self.created = ""
         self._kline_created = ""
@@ -79,6 +81,10 @@ class ResumeMemory:
         self._intake.is_stream_cut = first > 1
         if not self._intake.recorded:
             await self._ask_store()
+        if self._intake.is_stream_cut:
+            self._lost.update(set(self._slots) - self._intake.recorded)
+        if self._lost:
+            await self._doubt_stored(first)
 
     async def _ask_store(self) -> None:
         """Without any record: find out whether everything is new, or NATS has lost its files."""
@@ -92,6 +98,25 @@ class ResumeMemory:
             _log.warning("resume_records_missing", trades=has_trades, candles=has_candles)
             self.has_all_candles = False
         self._intake.is_stream_cut |= has_trades
+
+    async def _doubt_stored(self, first: int) -> None:
+        """Let what is stored decide on symbols whose trades may never be read any more."""
+        stored: dict[tuple[str, str], int] = {}
+        try:
+            async with asyncio.timeout(QUERY_TIMEOUT_S):
+                for exchange, symbol, time_us in await ask(self._store.unclosed()):
+                    stored[exchange, symbol] = time_us
+        except (StoreUnavailableError, TimeoutError) as problem:
+            _log.info("lost_trades_not_looked_for", error=str(problem))
+        for exchange, symbol in stored:
+            if slot(exchange, symbol) in self._lost:
+                with contextlib.suppress(DecodeError):  # too many symbols
+                    self._intake.aggregator(exchange, symbol)
+        now_us = time.time_ns() // 1_000
+        for key, aggregator in self._intake.aggregators.items():
+            newest_us = max(min(stored.get(key, 0), now_us), aggregator.watermark.newest_us or 0)
+            if newest_us and slot(*key) in self._lost:
+                aggregator.doubt_stored(newest_us, first)
 
     @staticmethod
     def _decoded(payload: bytes | None, key: str) -> ResumeRecord | None:
@@ -112,6 +137,7 @@ class ResumeMemory:
         )
         is_kline_new = record.kline_created != self._kline_created
         if is_lost:
+            self._lost.add(number)
             _log.warning(
                 "resume_position_gone",
                 slot=number,

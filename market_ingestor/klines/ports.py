@@ -31,12 +31,38 @@ class CandleStore(Protocol):
             StoreUnavailableError: The database cannot answer now.
         """
 
+    async def minutes(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        """Return the minutes in ``[from_ms, to_ms)`` that have trades or a candle, in no order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Decimal | None:
         """Return the close of the newest 1m candle that opens in ``[from_ms, to_ms)``.
 
         One with trades counts before one without, however old. None without any.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
+    async def unlike(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int, price: Decimal
+    ) -> Sequence[tuple[int, bool]]:
+        """Return in which minutes of ``[from_ms, to_ms)`` no candle says a price.
+
+        Returns:
+            Open time and whether it has trades, ascending, up to the first with trades.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
+    async def unclosed(self) -> Sequence[tuple[str, str, int]]:
+        """Return the symbols whose newest trade is in no candle, with its UTC microseconds.
 
         Raises:
             StoreUnavailableError: The database cannot answer now.

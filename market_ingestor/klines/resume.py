@@ -42,6 +42,7 @@ class SymbolRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     closed_through: int | None = None
     has_lost: bool = False
+    doubtful_through: int = -1
     last_price: str | None = None
     value_us: int | None = None
     newest_us: int | None = None
@@ -158,7 +159,7 @@ def position(aggregators: Iterable[Aggregator], next_sequence: int) -> int:
         next_sequence: Everything before it was read and folded.
     """
     firsts = (each.first_sequence() for each in aggregators)
-    return min([next_sequence, *(each for each in firsts if each is not None)])
+    return max(min([next_sequence, *(each for each in firsts if each is not None)]), 1)
 
 
 def dump(aggregator: Aggregator) -> SymbolRecord:
@@ -167,6 +168,7 @@ def dump(aggregator: Aggregator) -> SymbolRecord:
     return SymbolRecord(
         closed_through=aggregator.closed.through,
         has_lost=aggregator.has_lost,
+        doubtful_through=aggregator.doubtful_through,
         last_price=None if aggregator.last_price is None else canonical(aggregator.last_price),
         value_us=watermark.value_us,
         newest_us=watermark.newest_us,
@@ -219,6 +221,7 @@ def load(aggregator: Aggregator, record: SymbolRecord, *, lost_before: int | Non
         aggregator.resume(record.closed_through)
     aggregator.last_price = None if record.last_price is None else Decimal(record.last_price)
     aggregator.has_lost = record.has_lost or lost_before is not None
+    aggregator.doubtful_through = record.doubtful_through
     watermark, completeness = aggregator.watermark, aggregator.completeness
     watermark.value_us = record.value_us
     watermark.newest_us = record.newest_us

@@ -107,6 +107,12 @@ class Watermark:
         if self.value_us is None or value_us > self.value_us:
             self.value_us = value_us
 
+    def restore(self, newest_us: int) -> None:
+        """Take up a trade that is stored and was never read, unless newer ones were."""
+        if self.newest_us is None or newest_us > self.newest_us:
+            self._advance("", newest_us, newest_us, -1)
+            self.anchors.clear()
+
     @property
     def seen_us(self) -> int | None:
         """Return the time up to which a feed has been heard."""

@@ -55,6 +55,17 @@ class DatabaseCandleStore:
             for row in rows
         ]
 
+    async def minutes(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        """Return the minutes in ``[from_ms, to_ms)`` that have trades or a candle, in no order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(
+            QUERIES["minutes"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return [microseconds(row["minute"]) // 1000 for row in rows]
+
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Decimal | None:
@@ -69,6 +80,31 @@ class DatabaseCandleStore:
             QUERIES["price_before"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
         )
         return rows[0]["close"] if rows else None
+
+    async def unlike(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int, price: Decimal
+    ) -> Sequence[tuple[int, bool]]:
+        """Return in which minutes of ``[from_ms, to_ms)`` no candle says a price.
+
+        Returns:
+            Open time and whether it has trades, ascending, up to the first with trades.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(
+            QUERIES["unlike"], exchange, symbol, at_ms(from_ms), at_ms(to_ms), price
+        )
+        return [(microseconds(row["minute"]) // 1000, row["has_trades"]) for row in rows]
+
+    async def unclosed(self) -> Sequence[tuple[str, str, int]]:
+        """Return the symbols whose newest trade is in no candle, with its UTC microseconds.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(QUERIES["unclosed"])
+        return [(row["exchange"], row["symbol"], microseconds(row["newest"])) for row in rows]
 
     async def gaps(
         self,

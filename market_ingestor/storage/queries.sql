@@ -314,6 +314,16 @@ FROM market_trades
 WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
 ORDER BY length(trade_id), trade_id
 
+-- name: minutes
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): the minutes that have trades or a candle.
+SELECT date_trunc('minute', time) AS minute
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+UNION
+SELECT open_time
+FROM market_klines
+WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3 AND open_time < $4
+
 -- name: price_before
 -- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): close of the newest 1m candle, one with trades
 -- before one without.
@@ -322,6 +332,44 @@ FROM market_klines
 WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3 AND open_time < $4
 ORDER BY trade_count > 0 DESC, open_time DESC
 LIMIT 1
+
+-- name: unlike
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive), $5 a price: minutes whose 1m candle is missing
+-- or says another price, ascending, up to the first with trades, which is told as well.
+SELECT minute, coalesce(k.trade_count > 0, false) AS has_trades
+FROM generate_series($3::timestamptz, coalesce((
+    SELECT traded.open_time
+    FROM market_klines AS traded
+    WHERE traded.exchange = $1 AND traded.symbol = $2 AND traded.period = '1m'
+        AND traded.open_time >= $3 AND traded.open_time < $4 AND traded.trade_count > 0
+    ORDER BY traded.open_time
+    LIMIT 1
+), $4::timestamptz - interval '1 minute'), interval '1 minute') AS minute
+LEFT JOIN market_klines AS k
+    ON k.exchange = $1 AND k.symbol = $2 AND k.period = '1m' AND k.open_time = minute
+    AND k.open_time >= $3 AND k.open_time < $4
+WHERE k.open_time IS NULL OR k.trade_count > 0 OR k.close <> $5
+ORDER BY minute
+
+-- name: unclosed
+-- Symbols whose newest trade's minute has no candle, with that trade's time.
+SELECT newest.exchange, newest.symbol, newest.at AS newest
+FROM (
+    SELECT exchange, symbol, max(last_trade_at) AS at
+    FROM (
+        SELECT exchange, symbol, last_trade_at FROM market_symbols
+        UNION ALL
+        SELECT exchange, symbol, last_trade_at FROM market_symbol_deltas
+    ) AS noted
+    WHERE last_trade_at IS NOT NULL
+    GROUP BY exchange, symbol
+) AS newest
+WHERE NOT EXISTS (
+    SELECT
+    FROM market_klines AS k
+    WHERE k.exchange = newest.exchange AND k.symbol = newest.symbol AND k.period = '1m'
+        AND k.open_time = date_trunc('minute', newest.at)
+)
 
 -- name: missing_ids
 -- $1 exchange, $2 symbol, $3 and $4 ids of a venue whose ids grow by one, $5 and $6 their times, $7

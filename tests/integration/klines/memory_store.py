@@ -63,12 +63,46 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda trade: (len(trade.id), trade.id))
 
+    async def minutes(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        trades = await self.trades(exchange, symbol, from_ms, to_ms)
+        rows = await self.klines(exchange, symbol, "1m", from_ms, to_ms)
+        found = {each.time_us // 60_000_000 * 60_000 for each in trades}
+        return sorted(found | {row.open_time for row in rows})
+
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Decimal | None:
         rows = await self.klines(exchange, symbol, "1m", from_ms, to_ms)
         newest = max(rows, key=lambda row: (row.trade_count > 0, row.open_time), default=None)
         return None if newest is None else Decimal(newest.close)
+
+    async def unlike(
+        self, exchange: str, symbol: str, from_ms: int, to_ms: int, price: Decimal
+    ) -> Sequence[tuple[int, bool]]:
+        rows = await self.klines(exchange, symbol, "1m", from_ms, to_ms)
+        known = {row.open_time: row for row in rows}
+        found: list[tuple[int, bool]] = []
+        for minute in range(from_ms, to_ms, 60_000):
+            row = known.get(minute)
+            if row is None or row.trade_count or Decimal(row.close) != price:
+                found.append((minute, row is not None and row.trade_count > 0))
+            if found and found[-1][1]:
+                break
+        return found
+
+    async def unclosed(self) -> Sequence[tuple[str, str, int]]:
+        self._ask()
+        await asyncio.sleep(0)
+        newest = {
+            key: max(each.time_us for each in rows.values())
+            for key, rows in self.rows.items()
+            if rows
+        }
+        return [
+            (*key, time_us)
+            for key, time_us in newest.items()
+            if time_us // 60_000_000 * 60_000 not in self.candles.get((*key, "1m"), {})
+        ]
 
     async def gaps(
         self,

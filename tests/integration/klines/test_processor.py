@@ -83,6 +83,9 @@ class Setting:
     async def record(self) -> bytes | None:
         return await (await self.bus.bucket(subjects.STATE_BUCKET)).get(key_of(SLOT))
 
+    async def is_recorded(self) -> bool:
+        return await self.record() is not None
+
     async def settled(self, *processors: KlineProcessor) -> None:
         """Wait until processors have read everything and have nothing left to correct."""
 
@@ -274,6 +277,7 @@ async def test_a_killed_processor_is_replaced_without_another_version(
             for minute in range(2, 5):
                 await setting.feed.trades((minute + 1, minute * MINUTE + 5_000))
             await wait_versions(setting.bus, 4)
+            await until_async(setting.is_recorded)  # else all would be in doubt
         await setting.feed.trades((6, 5 * MINUTE + 5_000))
         await setting.feed.trades((7, 6 * MINUTE + 5_000))
         async with processing(setting.bus, setting.store) as second:
@@ -502,11 +506,11 @@ async def test_a_recreated_stream_leaves_nothing_wrong(nats_server: NatsHandle) 
             feed = Feed(setting.publisher, "new")
             await feed.trades((6, 5 * MINUTE + 1_000), prev_id="5")
             await feed.trades((7, 6 * MINUTE + 5_000))
-            found = await wait_versions(setting.bus, 5)
+            await wait_versions(setting.bus, 5)
             await setting.settled(second)
-    assert sorted((each[0], each[4]) for each in brief(found)) == [
-        (0, 1), (1, 1), (2, 2), (3, 1), (5, 1),
-    ]  # fmt: skip
+        assert contents(setting) == [
+            (0, 1, "10"), (1, 1, "11"), (2, 2, "70"), (3, 1, "80"), (5, 1, "100"),
+        ]  # fmt: skip
 
 
 async def recreate(setting: Setting, *names: str) -> None:
@@ -544,8 +548,11 @@ async def test_a_raw_stream_recreated_under_a_running_processor_leaves_nothing_w
         await setting.feed.trades((7, 6 * MINUTE + 5_000))
         await wait_versions(setting.bus, 1, "5m")
         assert processor.lives == 2
+        await setting.feed.mark(7 * MINUTE + 5_000)
         await setting.settled(processor)
-    assert contents(setting) == [(0, 1, "10"), (1, 2, "70"), (2, 2, "71"), (3, 1, "100")]
+    assert contents(setting) == [
+        (0, 1, "10"), (1, 2, "70"), (2, 2, "71"), (3, 1, "100"), (6, 1, "100"),
+    ]  # fmt: skip
     assert contents(setting, "5m") == [(0, 6, "100")]
 
 
@@ -563,6 +570,24 @@ async def test_a_symbol_that_only_gives_marks_after_a_loss_gets_its_candle(
         await setting.feed.mark(5 * MINUTE + 5_000)
         await setting.settled(processor)
     assert contents(setting) == [(0, 1, "10"), (1, 1, "11"), (2, 1, "12")]
+
+
+async def test_a_symbol_that_was_saved_and_never_read_before_a_loss_gets_its_candles(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting:
+        async with processing(setting.bus, setting.store):
+            await until_async(setting.is_recorded)  # of a symbol that is not known yet
+        await setting.begin()
+        await until(lambda: len(setting.store.rows.get(("binance", "BTCUSDT"), {})) == 2)
+        await recreate(setting, subjects.RAW_STREAM)
+        async with processing(setting.bus, setting.store) as second:
+            feed = Feed(setting.publisher, "new")
+            await feed.mark(3 * MINUTE)
+            await wait_versions(setting.bus, 2)
+            await feed.mark(4 * MINUTE + 5_000)
+            await setting.settled(second)
+    assert contents(setting) == [(0, 1, "10"), (1, 1, "11")]
 
 
 async def test_a_candle_stream_recreated_under_a_running_processor_goes_on_with_revisions(

@@ -17,6 +17,7 @@ from market_ingestor.storage.batch import Batch
 from market_ingestor.storage.candle_store import DatabaseCandleStore
 from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
 from market_ingestor.storage.rows import gap_row, kline_row, trade_rows
+from market_ingestor.storage.saver import sum_symbols
 from market_ingestor.storage.timescale import Database
 from market_ingestor.storage.writers import GapWriter, KlineWriter, Locks, TradeWriter
 from tests.integration.storage.harness import EXCHANGE, START_US, SYMBOL, batch, trade
@@ -116,6 +117,47 @@ async def test_the_price_before_a_window_is_that_of_the_newest_trades(database: 
         return await store.price_before(EXCHANGE, SYMBOL, START_MS, START_MS + minute * 60_000)
 
     assert [await price(minute) for minute in (0, 1, 2, 3)] == [None, 5, 6, 6]
+
+
+async def test_minutes_are_found_by_their_trades_or_their_candle(database: Database) -> None:
+    await put_trades(database, trade(1), trade(2, time_us=START_US + 125_000_000))
+    await put_candles(database, [candle(0), candle(3), candle(9)])
+    store = DatabaseCandleStore(database)
+    found = await store.minutes(EXCHANGE, SYMBOL, START_MS, START_MS + 9 * 60_000)
+    assert sorted((each - START_MS) // 60_000 for each in found) == [0, 2, 3]
+
+
+async def test_minutes_without_a_price_are_told_up_to_the_next_trades(database: Database) -> None:
+    flat = [msgspec.structs.replace(candle(n), trade_count=0) for n in (1, 3)]
+    wrong = msgspec.structs.replace(candle(4, close="2"), trade_count=0)
+    await put_candles(database, [*flat, wrong, candle(6), candle(8, close="3")])
+    store = DatabaseCandleStore(database)
+
+    async def unlike(first: int, end: int) -> list[tuple[int, bool]]:
+        begin = START_MS + first * 60_000
+        found = await store.unlike(
+            EXCHANGE, SYMBOL, begin, START_MS + end * 60_000, Decimal("1.50")
+        )
+        return [((opened - START_MS) // 60_000, has_trades) for opened, has_trades in found]
+
+    assert await unlike(1, 9) == [(2, False), (4, False), (5, False), (6, True)]
+    assert await unlike(1, 5) == [(2, False), (4, False)]
+    assert await unlike(3, 4) == []
+    assert await unlike(3, 3) == []
+
+
+async def test_symbols_are_told_whose_newest_trade_is_in_no_candle(database: Database) -> None:
+    store = DatabaseCandleStore(database)
+    assert await store.unclosed() == []
+    await put_trades(database, trade(1, time_us=START_US + 60_000_005))
+    assert await store.unclosed() == [(EXCHANGE, SYMBOL, START_US + 60_000_005)]
+    await sum_symbols(database)
+    await put_trades(database, trade(2, time_us=START_US + 70_000_000))
+    assert await store.unclosed() == [(EXCHANGE, SYMBOL, START_US + 70_000_000)]
+    await put_candles(database, [candle(0)])
+    assert len(await store.unclosed()) == 1
+    await put_candles(database, [candle(1)])
+    assert await store.unclosed() == []
 
 
 async def test_candles_come_back_with_one_spelling_of_each_number(database: Database) -> None:

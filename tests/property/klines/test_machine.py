@@ -4,10 +4,12 @@ The aggregator, its resume record and the rules of versions are the service's ow
 saver, the table and the loop around them are stood in for by lists, so that every step is a step.
 """
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -28,7 +30,10 @@ from market_ingestor.model.trade import Source
 
 T0 = 1_763_675_820_000  # three minutes before a full hour
 PERIODS = ("1m", "3m", "5m", "1h")
-ROUNDS_MAX = 400  # of corrections until nothing is left; three are usual, a search takes more
+FAR = 1 << 62
+ROUNDS_MAX = (
+    1_000  # of corrections until nothing is left; three are usual, flat candles take one each
+)
 SYMBOL = ("binance", "BTCUSDT")
 
 
@@ -52,6 +57,18 @@ class Sent(NamedTuple):
     received_us: int
     prev_id: int | None
     trades: tuple[One, ...]
+    is_end: bool = False
+
+
+class Begun(NamedTuple):
+    """A correction whose content is computed and not published yet."""
+
+    key: WindowKey
+    sequence: int
+    fold: Fold | None
+    known: Kline | None
+    wanted: Kline | None
+    published: int
 
 
 def columns(trades: tuple[One, ...] | list[One]) -> Columns:
@@ -82,6 +99,11 @@ class Market(RuleBasedStateMachine):
         self.minutes: dict[int, Kline] = {}
         self.saved_raw = 0
         self.saved_klines = 0
+        self.trimmed = 0
+        self.feed = "f0"
+        self.other: tuple[Aggregator, list[Closing], int] | None = None
+        self.begun: Begun | None = None
+        self.since = dict.fromkeys(PERIODS, 0)
         self.record: bytes | None = None
         self.choose(has_ids=True, fill_empty=False)
 
@@ -91,11 +113,14 @@ class Market(RuleBasedStateMachine):
         self.rules_ = Rules(
             periods=PERIODS, lateness_us=2_000_000, hold_us=10_000_000, fill_empty=fill_empty
         )
+        self.other = None
         self._begin()
 
     # -- the feed
 
-    def _send(self, feed: str, source: Source, trades: tuple[One, ...]) -> None:
+    def send(
+        self, feed: str, source: Source, trades: tuple[One, ...], *, is_end: bool = False
+    ) -> None:
         before = self.last_ids.get(feed)
         if trades:
             self.numbers[feed] = self.numbers.get(feed, 0) + 1
@@ -106,7 +131,7 @@ class Market(RuleBasedStateMachine):
         self.stream.append(
             Sent(
                 feed, self.numbers.get(feed, 0), source, self.now_us,
-                prev_id if self.has_ids else None, trades,
+                prev_id if self.has_ids else None, trades, is_end,
             )
         )  # fmt: skip
 
@@ -122,20 +147,20 @@ class Market(RuleBasedStateMachine):
             self.newest_id += 1
             (trades if fate else self.held).append(One(self.newest_id, self.now_us))
         if trades:
-            self._send("f", "ws", tuple(trades))
+            self.send(self.feed, "ws", tuple(trades))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), source=st.sampled_from(("ws", "rest")))
     def late(self, data: st.DataObject, source: Source) -> None:
         each = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-        self._send("second" if source == "ws" else "refill", source, (each,))
+        self.send("second" if source == "ws" else "refill", source, (each,))
 
     @precondition(lambda self: self.stream)
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
         each = data.draw(st.sampled_from(self.stream))
         if each.trades:
-            self._send("third", "ws", each.trades)
+            self.send("third", "ws", each.trades)
 
     @precondition(lambda self: self.has_ids and self.winners)
     @rule(data=st.data(), shift_us=st.integers(-59_000_000, 59_000_000), is_first=st.booleans())
@@ -146,24 +171,39 @@ class Market(RuleBasedStateMachine):
         copy = One(original.id, original.time_us + shift_us)
         if is_first and copy.id not in self.table:
             self.winners[copy.id] = copy
-        self._send("other", "rest", (copy,))
+        self.send("other", "rest", (copy,))
 
     @rule(elapsed_us=st.sampled_from((0, 1_000_000, 3_000_000, 70_000_000, 400_000_000)))
     def mark(self, elapsed_us: int) -> None:
         self.now_us += elapsed_us
-        self._send("f", "ws", ())
+        self.send(self.feed, "ws", ())
+
+    @rule(is_said=st.booleans())
+    def end_feed(self, is_said: bool) -> None:
+        """Lose the connection; the mark that says so may be lost with it."""
+        if is_said:
+            self.send(self.feed, "ws", (), is_end=True)
+        self.feed = f"f{int(self.feed[1:]) + 1}"
 
     # -- the processor
 
-    def _begin(self, *, has_lost: bool = False, lost_before: int | None = None) -> None:
-        self.aggregator = Aggregator(*SYMBOL, self.rules_, has_lost=has_lost)
+    def _begin(self, *, is_recreated: bool = False) -> None:
+        """Begin a life of klines with what the record says, as its memory does."""
+        record = None if self.record is None else resume.decode(self.record)
+        is_lost = is_recreated if record is not None else bool(self.trimmed or self.table)
+        self.aggregator = Aggregator(*SYMBOL, self.rules_, has_lost=is_lost)
         self.waiting: list[Closing] = []
-        self.position = 0
-        if self.record is not None:
-            record = resume.decode(self.record)
-            resume.load(self.aggregator, record.symbols[".".join(SYMBOL)], lost_before=lost_before)
-            if lost_before is None:
+        self.begun = None
+        self.position = self.trimmed
+        if record is not None:
+            known = record.symbols[".".join(SYMBOL)]
+            resume.load(self.aggregator, known, lost_before=1 if is_lost else None)
+            if not is_lost:
                 self.position = record.position - 1
+        newest_us = self.aggregator.watermark.newest_us
+        times = [each.time_us for each in self.table.values()]
+        if is_lost and (times or newest_us is not None):
+            self.aggregator.doubt_stored(max(*times, newest_us or 0, 0), self.trimmed + 1)
 
     @precondition(lambda self: self.position < len(self.stream))
     @rule(count=st.integers(1, 10))
@@ -176,7 +216,7 @@ class Market(RuleBasedStateMachine):
             else:
                 closed = self.aggregator.mark(
                     each.feed, each.received_us, n=each.n, last_id=self._last_id(each),
-                    is_end=False, sequence=self.position,
+                    is_end=each.is_end, sequence=self.position,
                 )  # fmt: skip
             self.waiting += closed
 
@@ -219,6 +259,21 @@ class Market(RuleBasedStateMachine):
         self.published.append(kline)
 
     @rule()
+    def turn_to_the_other(self) -> None:
+        """Let the other of two processors side by side work; both write the same record."""
+        this, self.begun = (self.aggregator, self.waiting, self.position), None
+        if self.other is None:
+            self._begin()
+        else:
+            self.aggregator, self.waiting, self.position = self.other
+        self.other = this
+
+    @precondition(lambda self: self.other is not None)
+    @rule()
+    def lose_the_other(self) -> None:
+        self.other = None
+
+    @rule()
     def keep_up(self) -> None:
         """Do what a healthy service does all the time, so that faults find something done."""
         self.read(len(self.stream))
@@ -254,6 +309,21 @@ class Market(RuleBasedStateMachine):
         if is_loaded:
             self.load()
 
+    @rule(periods=st.sets(st.sampled_from(PERIODS[1:])), is_loaded=st.booleans())
+    def configure(self, periods: set[str], is_loaded: bool) -> None:
+        """Begin again with other periods; windows that closed without one never get candles."""
+        self.other = None
+        before = set(self.rules_.periods)
+        periods |= {BASE_PERIOD}
+        self.rules_ = msgspec.structs.replace(
+            self.rules_, periods=tuple(each for each in PERIODS if each in periods)
+        )
+        self._begin()
+        for period in before ^ periods:
+            self.since[period] = self.aggregator.closed.through or FAR
+        if is_loaded:
+            self.load()
+
     @precondition(lambda self: self.aggregator.needs_loading)
     @rule()
     def load(self) -> None:
@@ -269,6 +339,7 @@ class Market(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.record is not None and any(s.trades for s in self.stream))
+    @precondition(lambda self: self.aggregator.closed.dirty.rescan is None)  # one loss at a time
     @rule(data=st.data())
     def lose_record(self, data: st.DataObject) -> None:
         """Begin without any record on a stream that no longer has what nobody needed.
@@ -278,19 +349,19 @@ class Market(RuleBasedStateMachine):
         assert self.record is not None
         newest = max(at for at, sent in enumerate(self.stream) if sent.trades)
         unneeded = min(resume.decode(self.record).position - 1, self.saved_raw, newest)
-        self.record = None
-        self._begin(has_lost=True)
-        self.position = data.draw(st.integers(0, unneeded))
+        self.record = self.other = None
+        self.trimmed = max(self.trimmed, data.draw(st.integers(0, unneeded)))
+        self._begin()
 
-    @precondition(lambda self: self.aggregator.closed.through is not None)
     @rule()
     def recreate_stream(self) -> None:
         """Lose what nobody saved; klines writes a last record and begins anew."""
         self.remember()
         self.stream.clear()
-        self.saved_raw = 0
+        self.saved_raw = self.trimmed = 0
         self.winners = dict(self.table)
-        self._begin(lost_before=1)
+        self.other = None
+        self._begin(is_recreated=True)
         self.remember()  # the old one is of another stream
 
     # -- the savers, and what waits for them
@@ -312,24 +383,51 @@ class Market(RuleBasedStateMachine):
     @rule()
     def correct(self) -> None:
         closed = self.aggregator.closed
+        self.finish_correction()
         for key, dirty in list(closed.dirty.windows.items()):
             if closed.is_ready(key, dirty, self.saved_raw, has_minutes=self._has_minutes()):
                 self._correct(key, dirty)
         piece, scan = closed.next_search(self.saved_raw), closed.dirty.rescan
         if piece is not None and scan is not None:
             times = [each.time_us // 1_000 for each in self.table.values()]
+            times += [opened for period, opened in self.versions if period == BASE_PERIOD]
             found = {open_time(each, BASE_PERIOD) for each in times if piece[0] <= each < piece[1]}
             closed.searched(scan, piece[1], found)
+
+    @precondition(lambda self: self.begun is None and self.aggregator.closed.dirty.windows)
+    @rule()
+    def begin_correction(self) -> None:
+        """Compute a correction; anything may happen until it is published."""
+        closed = self.aggregator.closed
+        for key, dirty in closed.dirty.windows.items():
+            if closed.is_ready(key, dirty, self.saved_raw, has_minutes=self._has_minutes()):
+                self.begun = self._compute(key, dirty)
+                return
+
+    @rule()
+    def finish_correction(self) -> None:
+        """Publish it, unless somebody came before: then it is computed again."""
+        begun, self.begun = self.begun, None
+        if begun is not None and begun.published == self._count(begun.key[0]):
+            self._finish(begun)
+
+    def _count(self, period: str) -> int:
+        return sum(each.period == period for each in self.published)
 
     def _has_minutes(self) -> bool:
         unsaved = self.published[self.saved_klines :]
         return all(kline.period != BASE_PERIOD for kline in unsaved)
 
     def _correct(self, key: WindowKey, dirty: Dirty) -> None:
+        begun = self._compute(key, dirty)
+        if begun is not None:
+            self._finish(begun)
+
+    def _compute(self, key: WindowKey, dirty: Dirty) -> Begun | None:
         period, opened = key
         sequence, known = dirty.sequence, self._newest(key)
         if self.rules_.fill_empty and not self._has_minutes():
-            return
+            return None
         fold = self._stored_fold(key, sequence)
         wanted = None
         if fold is None and known is not None:
@@ -340,16 +438,41 @@ class Market(RuleBasedStateMachine):
                 None if known is None else Version.of(known),
                 evidence=self.aggregator.closed.judge(period, opened), reason=dirty.reason,
             )  # fmt: skip
+        return Begun(key, sequence, fold, known, wanted, self._count(period))
+
+    def _finish(self, begun: Begun) -> None:
+        (period, opened), sequence, fold, known, wanted, _ = begun
+        dirty = self.aggregator.closed.dirty.windows.get(begun.key)
+        if dirty is None:
+            return
         if wanted is not None:
             self._put(wanted)
         if period == BASE_PERIOD:
             if wanted is not None:
                 old = None if known is None else fold_of(known)
                 self.aggregator.correct(opened, old, fold_of(wanted))
-                if self.rules_.fill_empty and (known is None or known.close != wanted.close):
-                    self.aggregator.closed.soil_following(opened, sequence)
             self.aggregator.closed.soil_longer(opened, dirty.reason, sequence)
+            if fold is not None and self.rules_.fill_empty and not self._carry(begun, fold):
+                return
         self.aggregator.closed.dirty.settle(period, opened, sequence, 0.0)
+
+    def _carry(self, begun: Begun, fold: Fold) -> bool:
+        closed, opened = self.aggregator.closed, begun.key[1]
+        if closed.awaits_next(opened):
+            return True
+        if closed.is_publishing_behind(opened) or not self._has_minutes():
+            return False
+        self.aggregator.carry_price(fold.close, self._unlike(opened, fold.close), begun.sequence)
+        return True
+
+    def _unlike(self, opened: int, price: Decimal) -> Iterator[tuple[int, bool]]:
+        through = self.aggregator.closed.through
+        for minute in range(opened + MINUTE_MS, through or 0, MINUTE_MS):
+            row = self.minutes.get(minute)
+            if row is None or row.trade_count or Decimal(row.close) != price:
+                yield minute, row is not None and row.trade_count > 0
+            if row is not None and row.trade_count:
+                return
 
     def _stored_fold(self, key: WindowKey, sequence: int) -> Fold | None:
         period, opened = key
@@ -375,11 +498,19 @@ class Market(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let everything come to rest: the candles are then those of the trades."""
         while self.held:
-            self._send("refill", "rest", (self.held.pop(),))
+            self.send("refill", "rest", (self.held.pop(),))
         if not self.newest_id > 1_000:
             return
         self.now_us += 2 * PERIOD_MS["1h"] * 1_000
-        self._send("f", "ws", ())
+        self.send(self.feed, "ws", ())
+        for _ in range(4):  # each may have to correct what the other published
+            self._settle()
+            if self.other is not None:
+                self.turn_to_the_other()
+                self._settle()
+        self._check_candles()
+
+    def _settle(self) -> None:
         for _ in range(ROUNDS_MAX):
             self.read(len(self.stream))
             self.waiting += self.aggregator.silence(3 * PERIOD_MS["1h"] * 1_000, self.position)
@@ -388,6 +519,8 @@ class Market(RuleBasedStateMachine):
                 break
         assert not len(self.aggregator.closed.dirty)
         assert not self.aggregator.open.windows
+
+    def _check_candles(self) -> None:
         trades = set(self.winners.values())
         wanted = {
             (period, opened): _content(Fold.of(columns(sorted(inside))))
@@ -396,13 +529,23 @@ class Market(RuleBasedStateMachine):
         }
         newest = {key: _content(fold_of(found[-1])) for key, found in self.versions.items()}
         newest = {key: content for key, content in newest.items() if content[_COUNT]}
-        assert newest == wanted
+        assert self._watched(newest) == self._watched(wanted)
         if self.rules_.fill_empty:
             self._check_flat()
+
+    def _watched(self, candles: dict[WindowKey, tuple[object, ...]]) -> dict[WindowKey, object]:
+        """Leave out periods that are not made now, and windows that closed when they were not."""
+        return {
+            (period, opened): content
+            for (period, opened), content in candles.items()
+            if period in self.rules_.periods and opened + PERIOD_MS[period] > self.since[period]
+        }
 
     def _check_flat(self) -> None:
         """No minute is left out, and those without trades say the price before."""
         minutes = {key[1]: each[-1] for key, each in self.versions.items() if key[0] == BASE_PERIOD}
+        if not minutes:
+            return
         through = self.aggregator.closed.through
         assert through is not None
         before: Kline | None = None
@@ -438,4 +581,66 @@ def test_a_longer_window_closes_though_nothing_follows_a_restart() -> None:
     market.trade([(0, 1)])
     market.mark(70_000_000)
     market.keep_up_and_die(is_loaded=False)
+    market.teardown()
+
+
+def test_flat_candles_follow_a_correction_whose_author_was_killed() -> None:
+    """The next life finds the corrected minute right and must still look behind it."""
+    market = Market()
+    market.choose(has_ids=False, fill_empty=True)
+    market.trade([(0, 1)])
+    late = One(market.newest_id + 1, market.now_us)
+    market.mark(400_000_000)
+    market.newest_id += 1
+    market.send("refill", "rest", (late,))
+    market.keep_up()
+    market.die(is_loaded=True)
+    market.teardown()
+
+
+def test_minutes_before_the_first_candle_are_filled_from_a_refill_on() -> None:
+    market = Market()
+    market.choose(has_ids=True, fill_empty=True)
+    market.trade([(0, 0)])
+    market.mark(400_000_000)
+    market.trade([(0, 1)])
+    market.teardown()
+
+
+def test_a_late_trade_that_was_saved_and_not_read_before_its_stream_was_lost_counts() -> None:
+    market = Market()
+    market.choose(has_ids=True, fill_empty=False)
+    market.trade([(0, 0), (40_000_000, 1), (30_000_000, 1)])
+    market.keep_up()
+    market.send("refill", "rest", (market.held.pop(),))
+    market.save_trades(20)
+    market.recreate_stream()
+    market.teardown()
+
+
+def test_a_candle_of_trades_that_were_lost_before_they_were_saved_does_not_stay() -> None:
+    market = Market()
+    market.choose(has_ids=True, fill_empty=False)
+    market.trade([(0, 1)])
+    market.mark(70_000_000)
+    market.read(2)
+    market.publish(20)
+    assert market.versions
+    market.recreate_stream()
+    market.teardown()
+
+
+def test_trades_that_were_saved_and_never_read_get_a_candle_though_nothing_follows() -> None:
+    market = Market()
+    market.choose(has_ids=True, fill_empty=False)
+    market.trade([(0, 1)])
+    market.save_trades(20)
+    market.recreate_stream()
+    market.mark(0)
+    market.read(20)
+    market.silence(200_000_000)
+    market.save_trades(20)
+    for _ in range(20):
+        market.keep_up()
+    assert [key for key in market.versions if key[0] == BASE_PERIOD]
     market.teardown()

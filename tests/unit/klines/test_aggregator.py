@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from market_ingestor.klines.aggregator import FLAT_MS_MAX
+from market_ingestor.klines.aggregator import FLAT_MS_MAX, LOOK_BACK_MS
+from market_ingestor.klines.dirty import Rescan
 from market_ingestor.klines.open_minutes import DEFERRED_MAX, OPEN_MAX
 from market_ingestor.klines.window import Fold
 from tests.unit.klines.build import HOUR, MINUTE, SECOND, T0, Course, columns, rules, windows
@@ -507,8 +508,41 @@ def test_flat_candles_of_a_long_silence_are_few_at_once_and_the_rest_is_searched
 def test_a_flat_candle_follows_a_correction_of_the_minute_before() -> None:
     course = Course(rules(fill_empty=True))
     course.trades((1, SECOND, "10"))
-    course.mark(MINUTE + 5 * SECOND)
-    old = course.closed[0].fold
-    course.aggregator.correct(T0, old, Fold.of(columns((1, SECOND, "10"), (2, 2 * SECOND, "15"))))
     course.mark(2 * MINUTE + 5 * SECOND)
+    course.aggregator.carry_price(Decimal(15), [(T0 + MINUTE, False)], 2)
+    assert course.dirty == {("1m", MINUTE): "recompute"}
+    course.mark(3 * MINUTE + 5 * SECOND)
     assert str(course.closed[-1].fold.close) == "15"
+
+
+def test_a_corrected_price_is_carried_no_further_than_to_the_next_trades() -> None:
+    course = Course(rules(fill_empty=True))
+    course.trades((1, SECOND, "10"))
+    course.trades((2, 2 * MINUTE + SECOND, "12"))
+    course.mark(4 * MINUTE + 5 * SECOND)
+    unlike = [(T0 + MINUTE, False), (T0 + 2 * MINUTE, True)]
+    course.aggregator.carry_price(Decimal(15), unlike, 2)
+    assert course.dirty == {("1m", MINUTE): "recompute"}
+    course.mark(5 * MINUTE + 5 * SECOND)
+    assert str(course.closed[-1].fold.close) == "12"
+
+
+def test_what_is_stored_but_was_never_read_is_searched_though_nothing_comes() -> None:
+    course = Course()
+    course.aggregator.doubt_stored((T0 + 5 * SECOND) * 1_000, 1)
+    scan = course.aggregator.closed.dirty.rescan
+    assert scan == Rescan(T0 - LOOK_BACK_MS, T0 + MINUTE, 1, 1)
+    course.aggregator.silence(70_000_000, 1)
+    assert course.aggregator.closed.next_search(1) is not None
+    assert course.aggregator.closed.holds("1m", T0)
+    assert course.aggregator.has_lost
+
+
+def test_after_a_loss_the_holes_that_were_known_are_searched_too() -> None:
+    course = Course()
+    course.trades((1, SECOND))
+    course.trades((5, MINUTE), prev=4)
+    course.trades((6, 300 * MINUTE), (7, 301 * MINUTE))
+    course.aggregator.closed.dirty.windows.clear()
+    course.aggregator.doubt_stored((T0 + 302 * MINUTE) * 1_000, 1)
+    assert {key for key in course.dirty if key[0] == "1m"} == {("1m", 0), ("1m", MINUTE)}

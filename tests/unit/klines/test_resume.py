@@ -5,6 +5,7 @@ import pytest
 
 from market_ingestor.errors import DecodeError
 from market_ingestor.klines import resume
+from market_ingestor.klines.aggregator import LOOK_BACK_MS
 from market_ingestor.klines.forgotten import Forgotten
 from market_ingestor.klines.holes import Hole, Run
 from market_ingestor.klines.resume import ResumeRecord
@@ -161,10 +162,10 @@ def test_after_a_loss_everything_since_the_record_is_in_doubt() -> None:
     other.trades((21, 10 * MINUTE + 5 * SECOND))
     rescan = other.aggregator.closed.dirty.rescan
     assert rescan is not None
-    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 10 * MINUTE)
+    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE - LOOK_BACK_MS, 10 * MINUTE)
     assert windows(other.closed) == []
     assert other.dirty[("1m", 9 * MINUTE)] == "close"
-    assert other.aggregator.closed.dirty.windows["1m", T0 + MINUTE].sequence == 50
+    assert other.aggregator.closed.dirty.windows["1m", T0 + MINUTE].first_sequence == 50
     assert other.aggregator.first_sequence() == 50
 
 
@@ -220,4 +221,4 @@ def test_after_a_loss_a_refill_of_old_trades_ends_no_doubt() -> None:
     lost.trades((20, SECOND), prev=8, source="rest", received=9 * MINUTE + SECOND)
     rescan = lost.aggregator.closed.dirty.rescan
     assert rescan is not None
-    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE, 10 * MINUTE)
+    assert (rescan.from_ms - T0, rescan.to_ms - T0) == (2 * MINUTE - LOOK_BACK_MS, 10 * MINUTE)
