@@ -622,7 +622,7 @@ def test_a_candle_of_trades_that_were_lost_before_they_were_saved_does_not_stay(
     market = Market()
     market.choose(has_ids=True, fill_empty=False)
     market.trade([(0, 1)])
-    market.mark(70_000_000)
+    market.trade([(130_000_000, 1)])
     market.read(2)
     market.publish(20)
     assert market.versions
