@@ -54,8 +54,8 @@ async def migrate_patiently(dsn: str) -> None:
 def builder(name: str) -> Callable[[Parts], Awaitable[Role]]:
     """Return what makes the role called ``name``.
 
-    Only here is its code loaded: a process of one role starts in two thirds of the time that
-    loading every role takes.
+    Only here is its code loaded: a process of one role starts with a quarter less work than one
+    that loads every role.
     """
     module = importlib.import_module(f"market_ingestor.runtime.builders.{name}")
     build: Callable[[Parts], Awaitable[Role]] = module.build
