@@ -35,6 +35,8 @@ DROP TABLE truth.lines;
 ANALYZE truth.trades
 """
 
+# What its venue gave on no socket and lists nowhere happened to nobody outside: it is denied, as an
+# id that does not exist. A gap was found there, but it may be filled, and a candle complete.
 # From the first stored trade of each instrument on: what happened before we listened is not ours.
 _BEGUN: Final = """
 CREATE TABLE truth.begun AS
@@ -42,10 +44,11 @@ SELECT exchange, symbol, min(trade_id::numeric) AS first FROM market_trades GROU
 """
 _MISSING: Final = """
 CREATE TABLE truth.missing AS
-SELECT t.*, later.time_us AS gone_us,
+SELECT t.*, NOT t.is_sent AND NOT t.is_in_rest AS is_denied, later.time_us AS gone_us,
     EXISTS (
         SELECT FROM market_gaps AS g
-        WHERE (g.exchange, g.symbol) = (t.exchange, t.symbol) AND g.state = 'unfillable'
+        WHERE (g.exchange, g.symbol) = (t.exchange, t.symbol)
+            AND (g.state = 'unfillable' OR NOT t.is_sent AND NOT t.is_in_rest)
             AND g.after_id::numeric < t.id AND t.id < g.before_id::numeric
     ) AS is_said
 FROM truth.trades AS t
@@ -87,7 +90,7 @@ _CLAIMED: Final = """
 SELECT DISTINCT k.exchange, k.symbol, k.period, k.open_time FROM truth.missing AS t
 JOIN market_klines AS k ON (k.exchange, k.symbol) = (t.exchange, t.symbol)
     AND k.open_time = date_bin('1 minute', to_timestamp(t.time_us / 1e6), 'epoch')
-WHERE k.period = '1m' AND k.complete
+WHERE k.period = '1m' AND k.complete AND NOT t.is_denied
 """
 
 
@@ -171,7 +174,7 @@ def is_excused(trade: Any, disturbances: Sequence[Disturbance]) -> bool:
     No socket got it and REST never listed it; or, at the one venue with a short history, its
     reader was away until sixty others had pushed it out, and no second reader was there.
     """
-    if not trade["is_in_rest"] and not trade["is_sent"]:
+    if trade["is_denied"]:
         return True
     if trade["exchange"] != BYBIT or trade["gone_us"] is None:
         return False
