@@ -20,9 +20,10 @@ SEED_BYTES = 4
 @click.option("--seed", type=int, help="Of the plan; a fresh one is chosen and printed.")
 @click.option("--rate", type=click.FloatRange(min=1), default=400.0, help="Trades/s per venue.")
 @click.option("--patience", type=click.FloatRange(min=1), default=1.0, help="Factor on limits.")
+@click.option("--only", default="", help="Faults whose kind has this text in it.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for logs.")
 def main(
-    *, minutes: float, seed: int | None, rate: float, patience: float, keep: Path | None
+    *, minutes: float, seed: int | None, rate: float, patience: float, only: str, keep: Path | None
 ) -> None:
     """Break everything for MINUTES and check that nothing was lost."""
     chosen = int.from_bytes(secrets.token_bytes(SEED_BYTES)) if seed is None else seed
@@ -31,7 +32,9 @@ def main(
     click.echo(f"seed {chosen}; logs and records in {folder}")
     decimals.install()
     size = Size(rate=rate, patience=patience)
-    report: Report = asyncio.run(run(folder, seed=chosen, minutes=minutes, size=size, tells=True))
+    report: Report = asyncio.run(
+        run(folder, seed=chosen, minutes=minutes, size=size, only=only, tells=True)
+    )
     click.echo(str(report))
     sys.exit(1 if report.problems else 0)
 

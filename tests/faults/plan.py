@@ -50,13 +50,20 @@ class Planned(msgspec.Struct, frozen=True):
 Episode = tuple[Planned, ...]
 
 
-def schedule(seed: int, minutes: float) -> list[Episode]:
-    """Return the episodes of a run of about so many minutes; equal arguments, equal plan."""
+def schedule(seed: int, minutes: float, only: str = "") -> list[Episode]:
+    """Return the episodes of a run of about so many minutes; equal arguments, equal plan.
+
+    Args:
+        only: Faults whose kind has this text in it, all by default.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
     dice = random.Random(f"faults/{seed}")
     left_s = minutes * 60
     episodes: list[Episode] = []
     is_long = minutes >= LONG_MINUTES
-    dealer = _dealt(dice, is_long=is_long)
+    dealer = _dealt(dice, only, is_long=is_long)
     held: list[Fault] = []
     while left_s > 0:
         episode = _episode(dice, dealer, held, TOGETHER if is_long else CROWDED)
@@ -81,14 +88,17 @@ def _episode(
     return tuple(Planned(at_s, fault) for at_s, fault in zip(begins, chosen, strict=True))
 
 
-def _dealt(dice: random.Random, *, is_long: bool) -> Iterator[Fault]:
+def _dealt(dice: random.Random, only: str, *, is_long: bool) -> Iterator[Fault]:
     while True:
         deck = [*_processes(dice), *_servers(dice), *_network(dice), *_venues(dice)]
         deck += [DiskFull(seconds=3), ConnectionsTaken(seconds=3), StatementsCancelled(seconds=3)]
         deck += [TableLocked(seconds=PAST_TIMEOUT_S if is_long else 3), Deadlock()]
         deck += [Poison(), HostileClients(seconds=3), SecondDemo(seconds=0)]
         dice.shuffle(deck)
-        yield from deck
+        chosen = [each for each in deck if only in each.kind]
+        if not chosen:
+            raise ValueError(f"no fault is called {only!r}")
+        yield from chosen
 
 
 def _processes(dice: random.Random) -> list[Fault]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -53,6 +54,7 @@ class Report(msgspec.Struct):
     seed: int
     minutes: float
     size: Size
+    only: str = ""
     trades: int = 0
     candles: int = 0
     versions: int = 0
@@ -86,19 +88,23 @@ class Report(msgspec.Struct):
     def command(self) -> str:
         """What repeats this run."""
         how = f"--rate {self.size.rate:g} --patience {self.size.patience:g}"
+        if self.only:
+            how += f" --only {shlex.quote(self.only)}"
         return f"./cmd/faults --minutes {self.minutes:g} --seed {self.seed} {how}"
 
 
 async def run(
-    folder: Path, *, seed: int, minutes: float, size: Size, tells: bool = False
+    folder: Path, *, seed: int, minutes: float, size: Size, only: str = "", tells: bool = False
 ) -> Report:
     """Carry out the plan of a seed and return what came of it.
 
     Args:
         folder: For logs, records and configurations; they stay.
+        only: Faults whose kind has this text in it, all by default.
         tells: Whether the journal is printed as well.
     """
-    report = Report(seed=seed, minutes=minutes, size=size)
+    report = Report(seed=seed, minutes=minutes, size=size, only=only)
+    episodes = schedule(seed, minutes, only)
     with contextlib.closing(Journal(folder / "journal.jsonl", tells=tells)) as journal:
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(built(folder, journal, seed=seed, size=size))
@@ -107,7 +113,7 @@ async def run(
             await stack.enter_async_context(_beside(collector, memory))
             await recover(world, collector)
             journal.note("started")
-            for number, episode in enumerate(schedule(seed, minutes)):
+            for number, episode in enumerate(episodes):
                 await _carry_out(world, collector, number, episode)
             await _settle(world, stack, collector)
             await _check(world, stack, collector, report)

@@ -19,6 +19,15 @@ def test_faults_of_an_episode_hurt_different_parts(seed: int) -> None:
         assert EVERYTHING not in touched or len(episode) == 1
 
 
+def test_a_plan_may_have_one_kind_only() -> None:
+    episodes = schedule(1, 3, "kill everything")
+    assert {planned.fault.kind for episode in episodes for planned in episode} == {
+        "kill everything"
+    }
+    with pytest.raises(ValueError, match="no fault is called"):
+        schedule(1, 3, "kill nobody")
+
+
 def test_a_long_run_has_every_kind() -> None:
     kinds = {planned.fault.kind for episode in schedule(1, 30) for planned in episode}
     roles = ("ingest", "klines", "save", "gateway", "api")
