@@ -1,6 +1,8 @@
 """A venue's public REST interface: paced, bounded, honouring bans. SHELL."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -67,9 +69,7 @@ class RestClient:
             await asyncio.sleep(closed_s)
         async with (
             asyncio.timeout(TIMEOUT_S),
-            self._client.stream(
-                "GET", request.path, params=dict(request.params), headers=dict(request.headers)
-            ) as response,
+            self._answer(request) as response,
         ):
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -81,3 +81,18 @@ class RestClient:
                 headers={name.lower(): value for name, value in response.headers.items()},
                 body=bytes(body),
             )
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, request: RestRequest) -> AsyncIterator[httpx2.Response]:
+        """Give the answer to a request, its body still to be read."""
+        made = self._client.build_request(
+            "GET", request.path, params=dict(request.params), headers=dict(request.headers)
+        )
+        try:
+            response = await self._client.send(made, stream=True)
+        except AttributeError as lost:
+            # The client asks a new connection for its peer. On uvloop one that was reset at once
+            # has no socket any more to ask, and neither it nor anyio expects that.
+            raise httpx2.ConnectError("reset as soon as it was open", request=made) from lost
+        async with contextlib.aclosing(response):
+            yield response
