@@ -134,13 +134,12 @@ async def test_a_stopped_processor_closes_nothing_by_its_own_clock(
 
 
 async def test_a_thousand_late_trades_correct_every_period_step_by_step(
-    nats_server: NatsHandle, postgres_dsn: str, tmp_path: Path
+    nats_server: NatsHandle, dsn: str, tmp_path: Path
 ) -> None:
-    await migrate(postgres_dsn)
     rows = made(SEED + 1, 20_000, 3 * 3_600_000_000)
     late = random.Random(SEED).sample(rows[100:-100], LATE_TRADES)
     punctual = sorted(set(rows) - set(late), key=lambda row: (row.time_us, row.id))
-    async with rigged(nats_server.url, postgres_dsn, tmp_path) as rig:
+    async with rigged(nats_server.url, dsn, tmp_path) as rig:
         await rig.start("klines", "save")
         await rig.publish(messages(punctual, SEED))
         before = await rig.settled(punctual)
