@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -24,11 +24,13 @@ class Slammed:
     Attributes:
         since: When the first attempts could be made.
         times: By exchange.
+        end: Ends the role and its servers; blocks.
     """
 
     def __init__(self) -> None:
         self.since = time.monotonic()
         self.times: dict[str, list[float]] = {}
+        self.end: Callable[[], object] = lambda: None
 
     def first_minute(self, exchange: str) -> list[float]:
         """Return the attempts of the minute that began with the first, seconds after it."""
@@ -90,8 +92,7 @@ async def _slamming() -> AsyncIterator[Slammed]:
 @pytest.fixture(scope="session")
 def slammed() -> Iterator[Slammed]:
     """Give the attempts; they begin when the first test asks for them, in a thread of their own."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_slamming()) as attempts,
-    ):
+    with start_blocking_portal() as portal, ExitStack() as stack:
+        attempts = stack.enter_context(portal.wrap_async_context_manager(_slamming()))
+        attempts.end = stack.close
         yield attempts

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ def venue_of(name: str = "okx", **options: Any) -> SimulatedVenue:
     return SimulatedVenue(name, ONE, **{"rate": 500, "has_limits": False, **options})
 
 
-async def ids_until(client: Client, is_done: Any) -> list[int]:
-    """Collect trade ids until ``is_done(ids)``."""
-    ids: list[int] = []
+async def ids_until(client: Client, is_done: Any, before: Sequence[int] = ()) -> list[int]:
+    """Collect trade ids, behind those seen ``before``, until ``is_done(ids)``."""
+    ids = list(before)
     while not is_done(ids):
         ids += [trade_id for _, trade_id in await client.trades(1)]
     return ids
@@ -120,11 +121,13 @@ async def test_skipped_ids_stay_in_rest_unless_they_are_gone(
 ) -> None:
     with TruthLog(tmp_path / "truth") as truth:
         async with venue_of(truth=truth) as venue, subscribed(venue) as client:
-            await client.trades(1)
+            # What was seen last before a gap counts: it may come directly behind that.
+            last = await ids_until(client, len)
             venue.inject(Fault(fault="gap", count=3))
-            kept = missing(await ids_until(client, lambda ids: ids and missing(ids)))
+            ids = await ids_until(client, missing, last[-1:])
+            kept = missing(ids)
             venue.inject(Fault(fault="gap", count=2, rest="gone"))
-            gone = missing(await ids_until(client, lambda ids: ids and missing(ids)))
+            gone = missing(await ids_until(client, missing, ids[-1:]))
             answer = await http.get(
                 venue.rest_url + "/api/v5/market/trades",
                 params={"instId": "BTC-USDT", "limit": 500},
@@ -141,9 +144,9 @@ async def test_skipped_ids_stay_in_rest_unless_they_are_gone(
 
 async def test_a_trade_gone_from_rest_stays_gone_after_a_restart(tmp_path: Path) -> None:
     async with venue_of(state=tmp_path) as venue, subscribed(venue) as client:
-        await client.trades(1)
+        last = await ids_until(client, len)
         venue.inject(Fault(fault="gap", count=2, rest="gone"))
-        gone = missing(await ids_until(client, lambda ids: ids and missing(ids)))
+        gone = missing(await ids_until(client, missing, last[-1:]))
     async with venue_of(state=tmp_path, rate=0) as venue:
         kept = [fill.id for fill in venue.world.histories[0].starting(0, 10_000)]
     assert set(range(kept[0], kept[-1] + 1)) - set(kept) == set(gone)
@@ -151,10 +154,10 @@ async def test_a_trade_gone_from_rest_stays_gone_after_a_restart(tmp_path: Path)
 
 async def test_a_gap_on_one_socket_is_covered_by_the_other() -> None:
     async with venue_of() as venue, subscribed(venue) as first, subscribed(venue) as second:
-        await first.trades(1)
+        last = await ids_until(first, len)
         await second.trades(1)
         venue.inject(Fault(fault="gap", count=4, sockets="one"))
-        assert len(missing(await ids_until(first, lambda ids: ids and missing(ids)))) == 4
+        assert len(missing(await ids_until(first, missing, last[-1:]))) == 4
         assert missing(await ids_until(second, lambda ids: len(ids) > 100)) == []
 
 
