@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    # Two minutes of both cores: too dear for every gate, so it runs when a seed is given.
+    # Two minutes of both cores, and not yet shown steady beside other tests: with a seed only.
     pytest.mark.skipif("FAULTS_SEED" not in os.environ, reason="FAULTS_SEED is not set"),
 ]
 
