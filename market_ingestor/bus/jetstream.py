@@ -6,7 +6,7 @@ above speaks of subjects, payloads and sequences.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,17 +16,11 @@ import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js.api import Header
-from nats.js.errors import (
-    APIError,
-    BucketNotFoundError,
-    KeyNotFoundError,
-    NoKeysError,
-    NoStreamResponseError,
-    NotFoundError,
-)
-from nats.js.kv import KeyValue
+from nats.js.errors import APIError, BucketNotFoundError, NoStreamResponseError, NotFoundError
 
-from market_ingestor.bus import streams, subjects
+from market_ingestor.bus import streams
+from market_ingestor.bus.bucket import Bucket
+from market_ingestor.bus.cancellation import heeding_cancellation
 from market_ingestor.bus.login import GuardedClient, Login
 from market_ingestor.bus.refusals import Refusals
 from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
@@ -40,8 +34,7 @@ RECONNECT_WAIT_S: Final = 0.25  # between attempts; nats-py adds none of its own
 PING_INTERVAL_S: Final = 10  # a half-open connection is replaced after two of these
 PROBE_INTERVAL_S: Final = 2.0  # how soon a server that hangs shows in health
 PROBE_TIMEOUT_S: Final = 2.0
-STREAM_EXISTS: Final = 10058  # JetStream error codes (server's errors.json)
-NO_MESSAGE: Final = 10037
+NO_MESSAGE: Final = 10037  # JetStream error codes (server's errors.json)
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
 # A cluster that elects, starts, or lacks nodes for the replicas: it may be ready later.
@@ -96,21 +89,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     subject: str
     sequence: int
     payload: bytes
-
-
-@contextlib.contextmanager
-def _heeding_cancellation() -> Iterator[None]:
-    """Raise the cancellation of this task at the end of the block, if there was one.
-
-    Until Python 3.12 `asyncio.wait_for`, on which every request rests, swallows a cancellation
-    that arrives together with the answer: a task that asks in a loop would never end.
-    """
-    try:
-        yield
-    finally:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
 
 
 class Bus:
@@ -318,7 +296,7 @@ class Bus:
         """
         payload = msgspec.json.encode(body) if body is not None else b""
         async with self._refusals.watch(subject):
-            with _heeding_cancellation():
+            with heeding_cancellation():
                 message = await self.client.request(
                     f"$JS.API.{subject}", payload, timeout=timeout_s
                 )
@@ -342,20 +320,48 @@ class Bus:
         for config in configs:
             name = config["name"]
             try:
-                try:
-                    answer = await self.api(f"STREAM.CREATE.{name}", config)
-                except ApiError as problem:
-                    if problem.code != STREAM_EXISTS:
-                        raise
-                    verb = "UPDATE" if update else "INFO"
-                    answer = await self.api(f"STREAM.{verb}.{name}", config if update else None)
+                actual = await self._ensured(config, update=update)
             except ApiError as problem:
                 if problem.code in UNREADY:
                     raise
                 raise StreamSetupError(f"stream {name}: {problem}") from problem
-            ignored = streams.differences(config, answer["config"])
+            ignored = streams.differences(config, actual)
             if ignored:
                 _log.warning("stream_setting_ignored", stream=name, actual=ignored)
+
+    async def _ensured(self, config: dict[str, Any], *, update: bool) -> dict[str, Any]:
+        """Return a stream's configuration as it is once it exists, and is up to date if it may be.
+
+        Whether it exists is asked first: servers reserve room for a stream that is created before
+        they see that they have it, so one promised most of the disk could never be created twice.
+        """
+        name = config["name"]
+        actual = await self._stream_config(name)
+        if actual is None:
+            try:
+                return await self._answered_config(f"STREAM.CREATE.{name}", config)
+            except ApiError:
+                actual = await self._stream_config(name)
+                if actual is None:
+                    raise
+                # Another process was faster.
+        if update and streams.differences(config, actual):
+            actual = await self._answered_config(f"STREAM.UPDATE.{name}", config)
+        return actual
+
+    async def _stream_config(self, name: str) -> dict[str, Any] | None:
+        try:
+            return await self._answered_config(f"STREAM.INFO.{name}")
+        except ApiError as problem:
+            if problem.code == STREAM_NOT_FOUND:
+                return None
+            raise
+
+    async def _answered_config(
+        self, subject: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        config: dict[str, Any] = (await self.api(subject, body))["config"]
+        return config
 
     async def ensure_replicas(self, stream: str, replicas: int) -> None:
         """Bring an existing stream, such as a bucket's, to a number of replicas.
@@ -363,7 +369,7 @@ class Bus:
         Raises:
             StreamSetupError: The server refused it.
         """
-        config = (await self.api(f"STREAM.INFO.{stream}"))["config"]
+        config = await self._answered_config(f"STREAM.INFO.{stream}")
         if config["num_replicas"] == replicas:
             return
         try:
@@ -465,7 +471,7 @@ class Bus:
         if expected is not None:
             fence[Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected)
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
-        with _heeding_cancellation():
+        with heeding_cancellation():
             try:
                 await js.publish(subject, payload, headers=fence or None)
             except NoStreamResponseError:
@@ -511,10 +517,10 @@ class Bus:
         max_age_s: float | None = None,
         max_bytes: int | None = None,
         replicas: int = 1,
-    ) -> "Bucket":
+    ) -> Bucket:
         """Return a KV bucket, creating it when missing, with limits if any."""
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
-        with _heeding_cancellation():
+        with heeding_cancellation():
             try:
                 return Bucket(name, await js.key_value(name), self._refusals)
             except (BucketNotFoundError, NotFoundError):
@@ -522,35 +528,3 @@ class Bus:
                     bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1, replicas=replicas
                 )
                 return Bucket(name, made, self._refusals)
-
-
-class Bucket:
-    """A key-value bucket: small values by key, the newest wins."""
-
-    def __init__(self, name: str, store: KeyValue, refusals: Refusals) -> None:
-        self._name = name
-        self._store = store
-        self._refusals = refusals
-
-    async def get(self, key: str) -> bytes | None:
-        """Return the value of a key, None when it has none; raises `TROUBLE`."""
-        with _heeding_cancellation():
-            try:
-                entry = await self._store.get(key)
-            except KeyNotFoundError:
-                return None
-        return entry.value
-
-    async def put(self, key: str, value: bytes) -> None:
-        """Set a key, durably when this returns; raises `TROUBLE`."""
-        async with self._refusals.watch(subjects.bucket_subject(self._name, key)):
-            with _heeding_cancellation():
-                await self._store.put(key, value)
-
-    async def keys(self) -> list[str]:
-        """Return the keys that have a value; raises `TROUBLE`."""
-        with _heeding_cancellation():
-            try:
-                return await self._store.keys()
-            except NoKeysError:
-                return []

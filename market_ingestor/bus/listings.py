@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from market_ingestor.bus import codec, subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bucket, Bus
+from market_ingestor.bus.bucket import Bucket
+from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.listing import Listing

@@ -5,13 +5,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bucket, Bus, StreamState
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator
@@ -21,6 +21,9 @@ from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.resume import ResumeRecord
 from market_ingestor.klines.versions import MEMORY_MS
 from market_ingestor.model.partition import SLOTS, slot
+
+if TYPE_CHECKING:
+    from market_ingestor.bus.bucket import Bucket
 
 _log = structlog.get_logger(__name__)
 

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from market_ingestor.bus import streams, subjects
@@ -13,6 +14,7 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader, PullReader
 from market_ingestor.connectors.feed import Feed
+from market_ingestor.embedded.nats_config import MAX_STORE_BYTES
 from market_ingestor.errors import (
     BusError,
     StaleSequenceError,
@@ -68,6 +70,27 @@ async def test_streams_can_be_set_up_twice(nats_server: NatsHandle) -> None:
         state = await bus.stream_state(subjects.RAW_STREAM)
     assert state.bytes_max == LIMITS.max_bytes
     assert state.messages == 0
+
+
+async def test_streams_promised_most_of_the_disk_can_be_set_up_again(
+    nats_server: NatsHandle,
+) -> None:
+    vast = msgspec.structs.replace(LIMITS, max_bytes=MAX_STORE_BYTES * 3 // 4)
+    async with connected(nats_server, vast), connected(nats_server, vast) as bus:
+        assert (await bus.stream_state(subjects.RAW_STREAM)).bytes_max == vast.max_bytes
+    longer = msgspec.structs.replace(vast, max_age_s=7_200)
+    async with connected(nats_server, longer) as bus:
+        raw = await bus.api(f"STREAM.INFO.{subjects.RAW_STREAM}")
+    assert raw["config"]["max_age"] == 7_200 * 10**9
+
+
+async def test_many_may_set_up_streams_promised_most_of_the_disk_at_once(
+    nats_server: NatsHandle,
+) -> None:
+    vast = msgspec.structs.replace(LIMITS, max_bytes=MAX_STORE_BYTES * 3 // 4)
+    async with AsyncExitStack() as stack:
+        reached = [stack.enter_async_context(connected(nats_server, vast)) for _ in range(5)]
+        await asyncio.gather(*reached)
 
 
 async def test_a_stream_the_server_refuses_is_one_clear_error(nats_server: NatsHandle) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from market_ingestor.bus.jetstream import Bucket
+from market_ingestor.bus.bucket import Bucket
 from market_ingestor.bus.refusals import Refusals
 
 pytestmark = pytest.mark.anyio
