@@ -235,8 +235,7 @@ class Bus:
             if self.client.is_connected:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await self.client.flush()
-        # RuntimeError: nats-py writes what is buffered to a socket that is gone, uvloop minds.
-        with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
+        with contextlib.suppress(nats.errors.Error, OSError):
             await self.client.close()
 
     # -- core NATS: not stored, at most once
@@ -244,7 +243,7 @@ class Bus:
     async def publish_core(self, subject: str, payload: bytes) -> None:
         """Publish without storage; lost while disconnected, by design of ``market.live``."""
         if self.client.is_connected:
-            with contextlib.suppress(nats.errors.Error):
+            with contextlib.suppress(nats.errors.Error, OSError):
                 await self.client.publish(subject, payload)
 
     async def subscribe_core(
@@ -277,7 +276,7 @@ class Bus:
 
         async def deliver(message: Msg) -> None:
             answer = await handler(message.data)
-            with contextlib.suppress(nats.errors.Error):
+            with contextlib.suppress(nats.errors.Error, OSError):
                 await message.respond(answer)
 
         subscription = await self.client.subscribe(subject, cb=deliver)

@@ -189,6 +189,31 @@ async def test_a_connection_whose_server_is_away_can_be_closed(
     await bus.close()
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_who_publishes_when_the_connection_is_lost_is_not_hit_and_it_comes_back(
+    nats_server: NatsHandle, anyio_backend: object
+) -> None:
+    del anyio_backend
+    told: list[bytes] = []
+
+    async def listen(_subject: str, payload: bytes) -> None:
+        told.append(payload)
+
+    bus = await Bus.connect([nats_server.url], name="test")
+    await bus.subscribe_core("market.live.a.b.1m", listen)
+    transport = bus.client._transport  # noqa: SLF001 - nobody else closes a socket just so
+    assert transport is not None
+    transport.close()  # type: ignore[no-untyped-call] # nats-py has no types there
+    await transport.wait_closed()  # type: ignore[no-untyped-call] # as above
+    with pytest.raises(ConnectionResetError):  # not uvloop's RuntimeError, which ends the flusher
+        transport.writelines([b"PING\r\n"])
+    async with asyncio.timeout(10):
+        while not told:
+            await bus.publish_core("market.live.a.b.1m", b"{}")
+            await asyncio.sleep(0)
+    await bus.close()
+
+
 async def test_what_is_sent_again_is_stored_once(nats_server: NatsHandle) -> None:
     async with connected(nats_server) as bus, publishing(bus) as publisher:
         first = await publisher.publish("market.raw.a.S", b"x", "m1")
