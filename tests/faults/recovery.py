@@ -11,6 +11,7 @@ from tests.faults.collector import Collector
 from tests.faults.kinds.processes import feeds_up, metrics
 from tests.faults.venues import SYMBOLS
 from tests.faults.world import BACKOFF_MAX_S, ROLES, World
+from tests.support.http import local_client
 from tests.support.services import Service
 
 POLL_S: Final = 0.2
@@ -97,7 +98,7 @@ def _prices(world: World) -> Probe:
 
     async def answered() -> bool:
         try:
-            async with httpx2.AsyncClient(timeout=2) as client:
+            async with local_client(timeout_s=2) as client:
                 return (await client.get(address)).status_code == httpx2.codes.OK
         except httpx2.HTTPError:
             return False

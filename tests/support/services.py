@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx2
 
+from tests.support.http import local_client
 from tests.support.processes import Command, command
 
 START_WAIT_S: Final = 30.0
@@ -85,7 +86,7 @@ class Service:
     async def get(self, path: str) -> httpx2.Response | None:
         """Return what its own port answers, None when nothing does."""
         try:
-            async with httpx2.AsyncClient(timeout=2) as client:
+            async with local_client(timeout_s=2) as client:
                 return await client.get(f"http://127.0.0.1:{self.port}{path}")
         except httpx2.HTTPError:
             return None

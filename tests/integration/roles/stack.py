@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from market_ingestor.simulator import SimulatedVenue
+from tests.support.http import local_client
 from tests.support.ports import free_ports
 from tests.support.processes import Command, command
 
@@ -32,7 +33,7 @@ class Stack:
         self.config = config
 
     async def ready(self, role: str) -> bool:
-        async with httpx2.AsyncClient() as client:
+        async with local_client() as client:
             try:
                 answer = await client.get(f"http://127.0.0.1:{self.ports[role]}/health/ready")
             except httpx2.HTTPError:
@@ -40,7 +41,7 @@ class Stack:
             return answer.status_code == 200
 
     async def health(self, role: str) -> dict[str, Any]:
-        async with httpx2.AsyncClient() as client:
+        async with local_client() as client:
             answer = await client.get(f"http://127.0.0.1:{self.ports[role]}/health")
             return dict(answer.json())
 

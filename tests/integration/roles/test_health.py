@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from market_ingestor.simulator.faults import Fault
 from tests.integration.roles.stack import ROLES, Stack, running
+from tests.support.http import local_client
 from tests.support.servers import NatsHandle, PostgresHandle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -87,7 +87,7 @@ async def test_each_role_tells_what_it_can_do(
             await until_feed(stack, role, "up")
         health = await stack.health("api")
         assert health["dependencies"]["cache"] == "up"
-        async with httpx2.AsyncClient() as client:
+        async with local_client() as client:
             answer = await client.get(f"http://127.0.0.1:{stack.ports['api-port']}/health")
         assert answer.json()["dependencies"] == health["dependencies"]
 
