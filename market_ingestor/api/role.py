@@ -30,7 +30,7 @@ from market_ingestor.runtime.web import WebServer, listen
 
 _log = structlog.get_logger(__name__)
 
-WARM_UP_S: Final = 10.0  # to read what memory needs; then requests are answered all the same
+WARM_UP_S: Final = 5.0  # to read what memory needs; then requests are answered all the same
 STORE_WAIT_SHARE: Final = 0.6  # of a request's time; the rest is for an answer from memory
 TAIL_BYTES: Final = 64 * 1024 * 1024  # of candles kept while the database lags
 TRADE_BYTES: Final = 64 * 1024 * 1024  # of trades, likewise
