@@ -101,6 +101,12 @@ def event(exchange: str, symbol: str) -> str:
     return f"market.event.{exchange}.{symbol}"
 
 
+def events_of(exchange: str) -> str:
+    """Return what covers all events of an exchange; ValueError on unsafe names."""
+    _checked(exchange)
+    return f"market.event.{exchange}.*"
+
+
 def dead(role: str) -> str:
     """Return the subject of a role's dead letters."""
     return f"market.dead.{role}"

@@ -14,14 +14,9 @@ import structlog
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.connectors.context import ExchangeContext
+from market_ingestor.connectors.gap_news import GapNews, key_of
 from market_ingestor.connectors.gaps import FoundGap, GapFinder
-from market_ingestor.connectors.history import (
-    KnownIds,
-    StoredIds,
-    ask_known,
-    read_back,
-    read_open_gaps,
-)
+from market_ingestor.connectors.history import KnownIds, StoredIds, ask_known, read_back
 from market_ingestor.connectors.instruments import load_instruments
 from market_ingestor.connectors.intake import Track
 from market_ingestor.connectors.listings import listing_of
@@ -82,7 +77,7 @@ class Fleet:
         self._dropped: frozenset[str] = frozenset()
         self._news = asyncio.Event()
         self._news.set()
-        self._put_aside: dict[str, list[FoundGap]] = {}
+        self._gap_news = GapNews(bus, context.exchange)
         self._ending: set[asyncio.Task[None]] = set()
         self._bus = bus
         self._owns = owns
@@ -188,15 +183,17 @@ class Fleet:
             self._table = await self._load()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._open_gaps = tasks.create_task(
-                    read_open_gaps(self._bus, self.context.exchange)
-                )
                 tasks.create_task(self.refiller.run())
                 tasks.create_task(self._tails.run())
                 tasks.create_task(self._look())
                 tasks.create_task(self._mark())
                 tasks.create_task(self._refresh())
                 tasks.create_task(self._change())
+                tasks.create_task(
+                    self._gap_news.watch(
+                        lambda: self._tracks, lambda: self.refiller.unsettled, self._adopt
+                    )
+                )
 
     async def load(self) -> InstrumentTable:
         """Return the venue's list of instruments without running."""
@@ -272,10 +269,8 @@ class Fleet:
         session.add_done_callback(self._ending.discard)
 
     def _drop(self, track: Track) -> None:
-        """Leave an instrument; its holes wait for the day it is wanted again."""
-        holes = self.refiller.drop(track)
-        if holes:
-            self._put_aside[track.instrument.symbol] = holes
+        """Leave an instrument; its open holes wait for the day it is wanted again."""
+        self.refiller.drop(track)
         self.context.suspects.discard(track)
 
     def _resolve(self, table: InstrumentTable) -> dict[str, Instrument]:
@@ -348,6 +343,7 @@ class Fleet:
         async with self._scan:
             symbols = [track.instrument.symbol for track in tracks]
             stored = await read_back(self._bus, exchange, symbols)
+            await self._gap_news.read()
         async with asyncio.TaskGroup() as tasks:
             for track in tracks:
                 tasks.create_task(self._restore(track, stored[track.instrument.symbol]))
@@ -360,15 +356,23 @@ class Fleet:
                 known = await ask_known(self._known_ids, exchange, symbol)
         now = asyncio.get_running_loop().time()
         if not stored.is_empty:
-            track.finder.restore(stored.intervals, stored.time_us, now)
+            given_up = self._gap_news.said.given_up(symbol)
+            track.finder.restore(stored.intervals, stored.time_us, now, given_up)
         elif known is not None:
             time_us = known.time_us
             track.finder.restore([(known.id, known.id)], lambda _: time_us, now)
-        open_gaps = (await self._open_gaps).pop(symbol) + self._put_aside.pop(symbol, [])
-        for gap in open_gaps:
-            self.refiller.resume(track, gap)
+        ours = self.refiller.unsettled
+        for gap in self._gap_news.said.open(symbol):
+            if key_of(symbol, gap) not in ours:
+                self.refiller.resume(track, gap)
         if track.finder.needs_look:
             self.context.suspects.add(track)
+
+    def _adopt(self, symbol: str, gap: FoundGap) -> None:
+        """Settle a hole that another process, still alive when we started, left behind."""
+        track = self._tracks.get(symbol)
+        if track is not None and self.context.venue.limits.has_contiguous_ids:
+            self.refiller.resume(track, gap)
 
     async def _look(self) -> None:
         """Turn jumps that nothing filled in time into gaps."""

@@ -152,6 +152,7 @@ class GapFinder:
         known: Iterable[tuple[int, int]],
         time_of: Callable[[int], int],
         now: float,
+        given_up: Iterable[FoundGap] = (),
     ) -> None:
         """Add what the stream already holds; every hole up to the newest id becomes suspect.
 
@@ -159,6 +160,8 @@ class GapFinder:
             known: Intervals (first id, last id) read back.
             time_of: Gives a trade time, UTC microseconds, near any id.
             now: Monotonic seconds.
+            given_up: Holes that were asked for in vain: settled, unless more or less is missing
+                in one now than its last owner missed, who may have died with trades in flight.
         """
         first_live = self._present.lowest
         for first, last in known:
@@ -166,6 +169,11 @@ class GapFinder:
         lowest, highest = self._present.lowest, self._present.highest
         if lowest is None or highest is None:
             return
+        for gap in given_up:
+            holes = self._present.missing(gap.after_id, gap.before_id)
+            if gap.after_id >= lowest and _count(holes) == gap.missing:
+                self._present.add_range(gap.after_id + 1, gap.before_id - 1)
+                highest = max(highest, gap.before_id - 1)
         if highest > self._newest:
             self._newest = highest
             self._newest_time_us = time_of(highest)
@@ -252,7 +260,12 @@ class GapFinder:
         return FoundGap(
             after_id=after_id,
             before_id=before_id,
-            missing=sum(last - first + 1 for first, last in holes),
+            missing=_count(holes),
             from_time_us=min(lower.from_time_us, upper.from_time_us),
             to_time_us=max(lower.to_time_us, upper.to_time_us),
         )
+
+
+def _count(holes: Iterable[tuple[int, int]]) -> int:
+    """Return how many ids these intervals have."""
+    return sum(last - first + 1 for first, last in holes)

@@ -5,7 +5,6 @@ newest message, and a refill may be the newest message.
 """
 
 import asyncio
-import contextlib
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,10 +16,8 @@ import structlog
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
-from market_ingestor.connectors.gaps import FoundGap
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.decimals import BadNumberError, checked
-from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.intervals import IdIntervals
 from market_ingestor.model.trade import TRADE_ID_MAX, TextTrade, TradeBatch
 
@@ -195,7 +192,7 @@ async def _scan(bus: Bus, exchange: str, span: Span, stored: Mapping[str, Stored
     symbols = list(span.since_us)
     subject = subjects.raw(exchange, symbols[0]) if len(symbols) == 1 else subjects.raw_of(exchange)
     start = await bus.sequence_since(subjects.RAW_STREAM, span.since, filter_subject=subject)
-    async for delivery in _read(bus, subjects.RAW_STREAM, subject, start, span.last):
+    async for delivery in read_through(bus, subjects.RAW_STREAM, subject, start, span.last):
         symbol = delivery.subject.rpartition(".")[2]
         since_us = span.since_us.get(symbol)
         if since_us is None or delivery.stored_us < since_us:
@@ -216,7 +213,7 @@ def _received_at(subject: str, payload: bytes) -> datetime:
         return now
 
 
-async def _read(
+async def read_through(
     bus: Bus, stream: str, subject: str, start: int, last: int
 ) -> AsyncIterator[Delivery]:
     """Yield the messages of a subject from one sequence on, through one that is among them."""
@@ -228,50 +225,3 @@ async def _read(
             for delivery in await reader.next(WAIT_S):
                 read = delivery.sequence
                 yield delivery
-
-
-class OpenGaps:
-    """Gaps of an exchange that were found and never settled, by symbol. Pure."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, dict[tuple[int, int], FoundGap]] = {}
-
-    def take(self, event: MarketEvent) -> None:
-        """Follow the events in their order."""
-        if event.after_id is None or event.before_id is None:
-            return
-        key = (int(event.after_id), int(event.before_id))
-        gaps = self._open.setdefault(event.symbol, {})
-        if event.type == "gap_found":
-            gaps[key] = FoundGap(
-                after_id=key[0],
-                before_id=key[1],
-                missing=event.missing or 0,
-                from_time_us=(event.from_time or 0) * 1000,
-                to_time_us=(event.to_time or 0) * 1000 + 999,
-            )
-        else:
-            gaps.pop(key, None)
-
-    def pop(self, symbol: str) -> list[FoundGap]:
-        """Return a symbol's open gaps, once."""
-        return list(self._open.pop(symbol, {}).values())
-
-
-async def read_open_gaps(bus: Bus, exchange: str) -> OpenGaps:
-    """Return the gaps that were still open when the last process of this exchange ended.
-
-    Never raises, like `read_back`.
-    """
-    gaps = OpenGaps()
-    subject = subjects.event(exchange, subjects.MARK_TOKEN).removesuffix(subjects.MARK_TOKEN) + "*"
-    try:
-        async with asyncio.timeout(SCAN_S_MAX):
-            last = await bus.last_message(subjects.EVENT_STREAM, subject)
-            if last is not None:
-                async for delivery in _read(bus, subjects.EVENT_STREAM, subject, 1, last.sequence):
-                    with contextlib.suppress(DecodeError, ValueError):
-                        gaps.take(codec.event(delivery.subject, delivery.payload))
-    except Exception as problem:  # noqa: BLE001 - as in `read_back`
-        _log.warning("open_gaps_not_read", exchange=exchange, error=repr(problem))
-    return gaps

@@ -18,6 +18,7 @@ import structlog
 from market_ingestor.connectors.backoff import Backoff
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.feed import Lane
+from market_ingestor.connectors.gap_news import GapKey, key_of
 from market_ingestor.connectors.gaps import FoundGap, IdReset
 from market_ingestor.connectors.intake import US_PER_S, Track
 from market_ingestor.connectors.outbox import now_us
@@ -79,11 +80,16 @@ class Refiller:
         self.states["found"] += 1
         self._put(Hole(track=track, gap=gap))
 
-    def drop(self, track: Track) -> list[FoundGap]:
-        """Leave the holes of an instrument that is no longer wanted; return them."""
+    @property
+    def unsettled(self) -> set[GapKey]:
+        """Return the holes that wait or are being walked over."""
+        holes = (*self._queue, *self._walked)
+        return {key_of(hole.track.instrument.symbol, hole.gap) for hole in holes}
+
+    def drop(self, track: Track) -> None:
+        """Leave the holes of an instrument that is no longer wanted."""
         track.is_dropped = True
-        walked = [hole for hole in self._walked if hole.track is track]
-        return [hole.gap for hole in (*self._queue.take_all(track), *walked)]
+        self._queue.take_all(track)
 
     @property
     def _is_abandoned(self) -> bool:

@@ -4,6 +4,7 @@ Newest first: it is the one whose candle people look at. Neighbouring holes of a
 one walk. Bounded: beyond the bound the oldest is given up, which its event then says.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -59,6 +60,9 @@ class RefillQueue:
 
     def __len__(self) -> int:
         return len(self._holes)
+
+    def __iter__(self) -> Iterator[Hole]:
+        return iter(self._holes)
 
     def put(self, hole: Hole) -> Hole | None:
         """Add a hole; return the one that must be given up for it, if any."""

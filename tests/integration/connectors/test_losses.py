@@ -13,7 +13,7 @@ import pytest
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.connectors import history, intake, refill, registry
+from market_ingestor.connectors import gap_news, history, intake, refill, registry
 from market_ingestor.connectors.absences import Absences
 from market_ingestor.connectors.history import KnownTrade
 from market_ingestor.connectors.kraken import Kraken
@@ -202,24 +202,33 @@ async def test_a_symbol_whose_ids_have_holes_by_nature_is_asked_about_no_more(
     assert has_prev_id == sorted(has_prev_id, reverse=True)
 
 
-async def test_what_the_venue_no_longer_has_is_said_to_be_lost(nats_server: NatsHandle) -> None:
+async def test_what_the_venue_no_longer_has_is_said_to_be_lost_and_asked_for_once(
+    nats_server: NatsHandle,
+) -> None:
     async with (
         connected(nats_server) as bus,
         SimulatedVenue("bybit", ["BTC-USDT"], rate=200) as venue,
-        ingesting(bus, configured(venue)) as ingest,
     ):
-        account = ingest.role.outbox.account("sim-bybit")
-        await until(lambda: account.published > 20)
-        venue.inject(Fault(fault="gap", count=200))  # its history ends after 60 trades
-        await until(lambda: ingest.states.get("unfillable") == 1)
-        await ingest.stop()
+        async with ingesting(bus, configured(venue)) as ingest:
+            account = ingest.role.outbox.account("sim-bybit")
+            await until(lambda: account.published > 20)
+            venue.inject(Fault(fault="gap", count=200))  # its history ends after 60 trades
+            await until(lambda: ingest.states.get("unfillable") == 1)
+            await ingest.stop()
         raw = await read_raw(bus)
         found, lost = await gap_events(bus)
+        async with ingesting(bus, configured(venue)) as ingest:
+            refiller = ingest.role.fleets[0].refiller
+            # What happened between the two is a hole of its own.
+            await until(lambda: refiller.states["found"] and not refiller.open_holes)
+            await ingest.stop()
+        later = (await gap_events(bus))[2:]
     assert (found.type, found.missing) == ("gap_found", 200)
     assert lost.type == "gap_unfillable"
     assert (lost.after_id, lost.before_id) == (found.after_id, found.before_id)
     assert lost.missing == len(raw.holes(("sim-bybit", "BTCUSDT")))
     assert 100 < lost.missing <= 200
+    assert all(int(each.after_id or 0) >= int(lost.before_id or 0) for each in later)
 
 
 async def test_a_clock_that_jumps_makes_no_trade_absent(
@@ -440,6 +449,29 @@ async def test_a_hole_whose_refill_outlived_its_finder_is_settled_under_its_name
         await bus.client.request(subjects.event(*key), codec.encode(found), timeout=5)
         async with ingesting(bus, configured(venue)):
             await until_told(bus, "gap_filled", found)
+
+
+async def test_a_hole_that_its_finder_left_behind_is_settled_by_who_lives(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_news, "LOOK_S", 0.2)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", rate=60) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-okx")
+        await until(lambda: account.published > 100)
+        key = ("sim-okx", "BTCUSDT")
+        ids = (await stored(bus)).ids(key)
+        found = MarketEvent(
+            v=1, exchange=key[0], symbol=key[1], type="gap_found", time_us=0,
+            after_id=str(min(ids)), before_id=str(max(ids)), missing=3,
+            from_time=0, to_time=0, detail="another process has found it, and is dead",
+        )  # fmt: skip
+        await bus.client.request(subjects.event(*key), codec.encode(found), timeout=5)
+        await until_told(bus, "gap_filled", found)
+        await ingest.stop()
 
 
 async def test_two_processes_side_by_side_store_every_trade_at_least_once(

@@ -184,6 +184,28 @@ def test_a_hole_found_by_restore_and_live_is_one() -> None:
     assert keys(made.due(LATER)) == [(110, 115)]
 
 
+def test_what_was_given_up_before_is_not_found_again() -> None:
+    made = finder(115)
+    known = [(100, 104), (107, 107), (109, 110), (112, 112)]
+    given_up = [gap(104, 109, missing=3), gap(112, 115)]  # 107 came while it was asked for
+    made.restore(known, lambda trade_id: trade_id * 1000, 0.0, given_up)
+    assert keys(made.due(LATER)) == [(110, 112)]
+
+
+def test_what_was_given_up_with_trades_in_flight_is_asked_for_again() -> None:
+    made = finder(115)
+    given_up = [gap(104, 109, missing=3)]  # its owner had 107 too, and died
+    made.restore([(100, 104), (109, 115)], lambda trade_id: trade_id * 1000, 0.0, given_up)
+    assert keys(made.due(LATER)) == [(104, 109)]
+
+
+def test_what_was_given_up_before_anything_we_know_is_left_alone() -> None:
+    made = finder()
+    known = [(100, 104), (107, 110)]
+    made.restore(known, lambda trade_id: trade_id * 1000, 0.0, [gap(10, 15)])
+    assert keys(made.due(LATER)) == [(104, 107)]
+
+
 @given(st.lists(st.integers(min_value=0, max_value=60), min_size=1, max_size=60))
 def test_gaps_cover_exactly_what_is_missing_above_the_lowest(ids: list[int]) -> None:
     made = finder(*ids)

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from market_ingestor.connectors.history import OpenGaps, StoredIds, spans
-from market_ingestor.model.event import EventType, MarketEvent
+from market_ingestor.connectors.history import StoredIds, spans
 from market_ingestor.model.trade import Source, Trade, TradeBatch
 
 
@@ -76,46 +75,6 @@ def test_a_batch_that_readers_refuse_hides_no_hole(poison: dict[str, str]) -> No
     bad = msgspec.structs.replace(far.trades[0], **poison)
     stored.take(msgspec.structs.replace(far, trades=[bad]))
     assert list(stored.intervals) == [(100, 101)]
-
-
-def gap_event(kind: EventType, after: int, before: int, symbol: str = "BTCUSDT") -> MarketEvent:
-    return MarketEvent(
-        v=1,
-        exchange="okx",
-        symbol=symbol,
-        type=kind,
-        time_us=0,
-        after_id=str(after),
-        before_id=str(before),
-        missing=before - after - 1,
-        from_time=1,
-        to_time=2,
-        detail="",
-    )
-
-
-def test_gaps_found_and_never_settled_are_still_open() -> None:
-    gaps = OpenGaps()
-    for event in (
-        gap_event("gap_found", 10, 15),
-        gap_event("gap_found", 20, 25),
-        gap_event("gap_found", 30, 35),
-        gap_event("gap_filled", 10, 15),
-        gap_event("gap_unfillable", 30, 35),
-        gap_event("gap_found", 1, 3, symbol="ETHUSDT"),
-    ):
-        gaps.take(event)
-    (still,) = gaps.pop("BTCUSDT")
-    assert (still.after_id, still.before_id, still.missing) == (20, 25, 4)
-    assert (still.from_time_us, still.to_time_us) == (1_000, 2_999)
-    assert gaps.pop("BTCUSDT") == []
-    assert len(gaps.pop("ETHUSDT")) == 1
-
-
-def test_events_about_feeds_are_no_gaps() -> None:
-    gaps = OpenGaps()
-    gaps.take(msgspec.structs.replace(gap_event("feed_up", 0, 0), after_id=None, before_id=None))
-    assert gaps.pop("BTCUSDT") == []
 
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
