@@ -38,7 +38,7 @@ class MemoryWatch:
 def resident(service: Service) -> int:
     """Return the resident bytes of a process, 0 when it is gone."""
     try:
-        text = Path(f"/proc/{service.command.process.pid}/statm").read_text(encoding="ascii")
+        text = Path(f"/proc/{service.pid}/statm").read_text(encoding="ascii")
     except OSError:
         return 0
     return int(text.split()[1]) * PAGE_BYTES

@@ -42,6 +42,11 @@ class Service:
         return self._command is not None and self._command.process.returncode is None
 
     @property
+    def pid(self) -> int:
+        """Of its present life."""
+        return self.command.process.pid
+
+    @property
     def logs(self) -> list[Path]:
         """The logs of all its lives, oldest first."""
         return [self._log(number) for number in range(1, self.starts + 1)]
