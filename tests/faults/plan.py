@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from market_ingestor.simulator.markets import VENUES
-from tests.faults.kinds.bus import Poison
+from tests.faults.kinds.bus import BucketPoison, Poison, RawFull
 from tests.faults.kinds.clients import HostileClients
 from tests.faults.kinds.database import (
     ConnectionsTaken,
@@ -37,6 +37,7 @@ APART_S: Final = 1.5  # between the begins of two faults of an episode, at most
 CALM_S: Final = 3.0  # what recovery takes as a rule
 PAST_ACK_WAIT_S: Final = 8.0  # a saver's messages come again after six
 FULL_QUEUE_S: Final = 9.0  # ingest pauses its sockets for five, then closes them
+JANITOR_S: Final = 14.0  # savers make room in a full stream every ten
 PAST_TIMEOUT_S: Final = 23.0  # a statement may take twenty
 
 
@@ -93,7 +94,8 @@ def _dealt(dice: random.Random, only: str, *, is_long: bool) -> Iterator[Fault]:
         deck = [*_processes(dice), *_servers(dice), *_network(dice), *_venues(dice)]
         deck += [DiskFull(seconds=3), ConnectionsTaken(seconds=3), StatementsCancelled(seconds=3)]
         deck += [TableLocked(seconds=PAST_TIMEOUT_S if is_long else 3), Deadlock()]
-        deck += [Poison(), HostileClients(seconds=3), SecondDemo(seconds=0)]
+        deck += [Poison(), BucketPoison(seconds=2), RawFull(seconds=JANITOR_S if is_long else 4)]
+        deck += [HostileClients(seconds=3), SecondDemo(seconds=0)]
         dice.shuffle(deck)
         chosen = [each for each in deck if only in each.kind]
         if not chosen:
