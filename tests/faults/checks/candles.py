@@ -13,6 +13,7 @@ from tests.support.processes import command
 
 SETTLED_S: Final = 5.0  # nothing has happened for longer than that when it is checked
 EXAMPLES: Final = 5
+COMMAND_S: Final = 900.0  # for a look at millions of trades
 NUMBERS: Final = (
     "open", "high", "low", "close", "volume", "quote_volume", "buy_volume", "buy_quote_volume",
 )  # fmt: skip
@@ -47,7 +48,7 @@ async def commands(world: World) -> list[str]:
     for options in ((), ("--account",)):
         arguments = ("verify", "--config", str(world.config), *options)
         async with command(*arguments, log=world.folder / "verify.log") as running:
-            if await running.ended(300) != 0:
+            if await running.ended(COMMAND_S) != 0:
                 problems.append(f"verify {' '.join(options)}: {running.output[-2000:]}")
     return problems
 
