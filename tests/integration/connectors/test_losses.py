@@ -220,7 +220,7 @@ async def test_what_the_venue_no_longer_has_is_said_to_be_lost_and_asked_for_onc
         async with ingesting(bus, configured(venue)) as ingest:
             refiller = ingest.role.fleets[0].refiller
             # What happened between the two is a hole of its own.
-            await until(lambda: refiller.states["found"] and not refiller.open_holes)
+            await until(lambda: refiller.states["found"] > 0 and not refiller.open_holes)
             await ingest.stop()
         later = (await gap_events(bus))[2:]
     assert (found.type, found.missing) == ("gap_found", 200)
