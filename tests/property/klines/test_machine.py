@@ -6,27 +6,41 @@ saver, the table and the loop around them are stood in for by lists, so that eve
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis.strategies as st
 import msgspec
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from market_ingestor.bus import codec, subjects
 from market_ingestor.klines import resume
-from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.candle import fold_of, identity
 from market_ingestor.klines.columns import Columns
 from market_ingestor.klines.corrections import emptied, merged
 from market_ingestor.klines.dirty import Dirty, WindowKey
-from market_ingestor.klines.facts import BatchFacts, Closing, Rules
+from market_ingestor.klines.facts import Closing, Rules
+from market_ingestor.klines.intake import Intake
+from market_ingestor.klines.processor import owns_all
 from market_ingestor.klines.publication import next_version
 from market_ingestor.klines.resume import ResumeRecord
 from market_ingestor.klines.versions import Version
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.partition import slot
 from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS, PERIOD_MS, open_time
-from market_ingestor.model.trade import Source
+from market_ingestor.model.trade import (
+    FeedPosition,
+    Mark,
+    Side,
+    Source,
+    TextTrade,
+    Trade,
+    TradeBatch,
+)
+
+if TYPE_CHECKING:
+    from market_ingestor.klines.aggregator import Aggregator
 
 T0 = 1_763_675_820_000  # three minutes before a full hour
 PERIODS = ("1m", "3m", "5m", "1h")
@@ -35,6 +49,7 @@ ROUNDS_MAX = (
     1_000  # of corrections until nothing is left; three are usual, flat candles take one each
 )
 SYMBOL = ("binance", "BTCUSDT")
+SLOT = slot(*SYMBOL)
 
 
 class One(NamedTuple):
@@ -47,6 +62,16 @@ class One(NamedTuple):
     def price(self) -> Decimal:
         return Decimal(self.id * 7919 % 1000 + 1).scaleb(-2)
 
+    @property
+    def side(self) -> Side:
+        return "buy" if self.id % 3 else "sell"
+
+    def on_the_bus(self) -> TextTrade:
+        return Trade(
+            id=str(self.id), price=f"{self.price:f}", amount=str(self.id), side=self.side,
+            time_us=self.time_us,
+        )  # fmt: skip
+
 
 class Sent(NamedTuple):
     """A message of the stream: a batch, or a mark when it has no trades."""
@@ -56,8 +81,35 @@ class Sent(NamedTuple):
     source: Source
     received_us: int
     prev_id: int | None
+    last_id: int | None
     trades: tuple[One, ...]
     is_end: bool = False
+
+    @property
+    def subject(self) -> str:
+        exchange, symbol = SYMBOL
+        return subjects.raw(exchange, symbol) if self.trades else subjects.mark(exchange)
+
+    @property
+    def payload(self) -> bytes:
+        exchange, symbol = SYMBOL
+        if not self.trades:
+            last_id = None if self.last_id is None else str(self.last_id)
+            position = {symbol: FeedPosition(n=self.n, id=last_id)}
+            return codec.encode(
+                Mark(
+                    v=1, exchange=exchange, feed=self.feed, received_us=self.received_us,
+                    symbols=position, end=self.is_end,
+                )
+            )  # fmt: skip
+        return codec.encode(
+            TradeBatch[str](
+                v=1, exchange=exchange, symbol=symbol, feed=self.feed, n=self.n,
+                source=self.source, received_us=self.received_us,
+                prev_id=None if self.prev_id is None else str(self.prev_id),
+                trades=[each.on_the_bus() for each in self.trades],
+            )
+        )  # fmt: skip
 
 
 class Begun(NamedTuple):
@@ -77,7 +129,7 @@ def columns(trades: tuple[One, ...] | list[One]) -> Columns:
         [each.time_us for each in trades],
         [each.price for each in trades],
         [Decimal(each.id) for each in trades],
-        ["buy" if each.id % 3 else "sell" for each in trades],
+        [each.side for each in trades],
     )
 
 
@@ -101,7 +153,7 @@ class Market(RuleBasedStateMachine):
         self.saved_klines = 0
         self.trimmed = 0
         self.feed = "f0"
-        self.other: tuple[Aggregator, list[Closing], int] | None = None
+        self.other: tuple[Intake, Aggregator, list[Closing], int] | None = None
         self.begun: Begun | None = None
         self.since = dict.fromkeys(PERIODS, 0)
         self.record: bytes | None = None
@@ -121,7 +173,7 @@ class Market(RuleBasedStateMachine):
     def send(
         self, feed: str, source: Source, trades: tuple[One, ...], *, is_end: bool = False
     ) -> None:
-        before = self.last_ids.get(feed)
+        before = last_id = self.last_ids.get(feed)
         if trades:
             self.numbers[feed] = self.numbers.get(feed, 0) + 1
             self.last_ids[feed] = trades[-1].id
@@ -131,7 +183,7 @@ class Market(RuleBasedStateMachine):
         self.stream.append(
             Sent(
                 feed, self.numbers.get(feed, 0), source, self.now_us,
-                prev_id if self.has_ids else None, trades, is_end,
+                prev_id if self.has_ids else None, last_id, trades, is_end,
             )
         )  # fmt: skip
 
@@ -191,14 +243,20 @@ class Market(RuleBasedStateMachine):
         """Begin a life of klines with what the record says, as its memory does."""
         record = None if self.record is None else resume.decode(self.record)
         is_lost = is_recreated if record is not None else bool(self.trimmed or self.table)
-        self.aggregator = Aggregator(*SYMBOL, self.rules_, has_lost=is_lost)
+        self.intake = Intake(self.rules_, owns_all)
+        self.intake.is_stream_cut = is_lost
         self.waiting: list[Closing] = []
         self.begun = None
         self.position = self.trimmed
-        if record is not None:
+        if record is None:
+            self.aggregator = self.intake.aggregator(*SYMBOL)
+        else:
+            self.intake.recorded.add(SLOT)
+            self.aggregator = self.intake.aggregator(*SYMBOL)
             known = record.symbols[".".join(SYMBOL)]
             resume.load(self.aggregator, known, lost_before=1 if is_lost else None)
             if not is_lost:
+                self.intake.positions[SLOT] = record.position
                 self.position = record.position - 1
         newest_us = self.aggregator.watermark.newest_us
         times = [each.time_us for each in self.table.values()]
@@ -210,20 +268,8 @@ class Market(RuleBasedStateMachine):
     def read(self, count: int) -> None:
         for each in self.stream[self.position : self.position + count]:
             self.position += 1
-            if each.trades:
-                facts = BatchFacts(each.feed, each.n, each.source, each.received_us, each.prev_id)
-                closed = self.aggregator.batch(facts, columns(each.trades), self.position)
-            else:
-                closed = self.aggregator.mark(
-                    each.feed, each.received_us, n=each.n, last_id=self._last_id(each),
-                    is_end=each.is_end, sequence=self.position,
-                )  # fmt: skip
-            self.waiting += closed
-
-    def _last_id(self, mark: Sent) -> int | None:
-        before = self.stream[: self.position]
-        ids = [each.trades[-1].id for each in before if each.trades and each.feed == mark.feed]
-        return ids[-1] if ids else None
+            for update in self.intake.take(each.subject, each.payload, self.position):
+                self.waiting += update.closings
 
     @precondition(lambda self: self.position == len(self.stream))
     @rule(silence_us=st.integers(10_000_000, 200_000_000))
@@ -261,11 +307,12 @@ class Market(RuleBasedStateMachine):
     @rule()
     def turn_to_the_other(self) -> None:
         """Let the other of two processors side by side work; both write the same record."""
-        this, self.begun = (self.aggregator, self.waiting, self.position), None
+        this = (self.intake, self.aggregator, self.waiting, self.position)
+        self.begun = None
         if self.other is None:
             self._begin()
         else:
-            self.aggregator, self.waiting, self.position = self.other
+            self.intake, self.aggregator, self.waiting, self.position = self.other
         self.other = this
 
     @precondition(lambda self: self.other is not None)
@@ -298,10 +345,26 @@ class Market(RuleBasedStateMachine):
     def remember(self) -> None:
         record = ResumeRecord(
             stream="MARKET_RAW", created="once", written_us=0,
-            position=resume.position([self.aggregator], self.position + 1),
+            position=resume.position([self.aggregator], self._next_sequence()),
             symbols={".".join(SYMBOL): resume.dump(self.aggregator)},
         )  # fmt: skip
         self.record = resume.encode(record)
+
+    def _next_sequence(self) -> int:
+        return max(self.position + 1, self.intake.positions.get(SLOT, 0))
+
+    @rule(back=st.integers(1, 30), is_loaded=st.booleans(), is_rolling=st.booleans())
+    def change_shards(self, back: int, is_loaded: bool, is_rolling: bool) -> None:
+        """Begin in a process that owns other slots as well and reads from where those need it.
+
+        The one that had this slot before may still be there.
+        """
+        if is_rolling:
+            self.other = (self.intake, self.aggregator, self.waiting, self.position)
+        self._begin()
+        self.position = max(self.position - back, self.trimmed)
+        if is_loaded:
+            self.load()
 
     @rule(is_loaded=st.booleans())
     def die(self, is_loaded: bool) -> None:
