@@ -1,6 +1,7 @@
 """Folds to candles and back, and what makes two versions of a candle the same. Pure."""
 
 import hashlib
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -97,3 +98,22 @@ def identity(kline: Kline) -> str:
         )
     )
     return hashlib.blake2b(content.encode(), digest_size=IDENTITY_BYTES).hexdigest()
+
+
+def emptied(kline: Kline | None) -> Fold | None:
+    """Return what is left of a published candle without any trade: its opening price.
+
+    No candle can be taken back, but one of no trades adds nothing to any sum.
+    """
+    return None if kline is None else Fold.flat(fold_of(kline).open)
+
+
+def merged(klines: Iterable[Kline]) -> Fold | None:
+    """Return the merge of candles of one symbol, ascending; None for none."""
+    total: Fold | None = None
+    for kline in klines:
+        if total is None:
+            total = fold_of(kline)
+        else:
+            total.absorb(fold_of(kline))
+    return total

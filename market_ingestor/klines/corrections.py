@@ -5,7 +5,7 @@ minutes, behind their ack floor on MARKET_KLINE. While the database is away they
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -19,37 +19,26 @@ from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.asking import ask
-from market_ingestor.klines.candle import fold_of
+from market_ingestor.klines.candle import emptied, fold_of, merged
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.dirty import Dirty, WindowKey
+from market_ingestor.klines.flat_runs import correct_flats
+from market_ingestor.klines.flats import FlatVersion, Waiting, first_run
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication, next_version
-from market_ingestor.klines.recall import recall
+from market_ingestor.klines.stored import Floors, Stored
 from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import Version
 from market_ingestor.klines.window import Fold
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import BASE_PERIOD, DAY_MS, MINUTE_MS, PERIOD_MS
+from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
 
 _log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.2  # savers commit about once a second
 INTERVAL_S: Final = 1.0  # at most one correction of a window in this time
-QUERIES_MAX: Final = 4  # at the same time; corrections must not crowd out the savers
-QUERY_TIMEOUT_S: Final = 30.0
 AWAY_S: Final = 1.0  # before a database that did not answer is asked again
 TAKEN_MAX: Final = 256  # corrections under way
-FLAT_BACK_MS: Final = 8 * DAY_MS  # how far back a flat candle looks for a price
-
-
-class Floors:
-    """How far the savers have come, as last asked."""
-
-    __slots__ = ("kline", "raw")
-
-    def __init__(self) -> None:
-        self.raw = -1
-        self.kline = -1
 
 
 class _NotYetError(Exception):
@@ -76,12 +65,11 @@ class Corrections:
         aggregators: Mapping[tuple[str, str], Aggregator],
     ) -> None:
         self._bus = bus
-        self._store = store
+        self._stored = Stored(store)
         self._chains = chains
         self._publication = publication
         self._tail = tail
         self._aggregators = aggregators
-        self._queries = asyncio.Semaphore(QUERIES_MAX)
         self._floors = Floors()
         self._published_at: dict[tuple[str, str, str, int], float] = {}
         self._taken = 0
@@ -113,8 +101,7 @@ class Corrections:
 
     async def _recall(self, aggregator: Aggregator) -> None:
         try:
-            async with self._queries:
-                await recall(aggregator, self._store, self._floors.raw)
+            await self._stored.recall(aggregator, self._floors.raw)
         except (StoreUnavailableError, TimeoutError) as problem:
             self._note_away(problem, asyncio.get_running_loop().time())
 
@@ -136,34 +123,111 @@ class Corrections:
             del self._published_at[key]
 
     def _take_ready(self, aggregator: Aggregator, now: float) -> None:
-        for key, dirty in list(aggregator.closed.dirty.windows.items()):
-            if self._taken >= TAKEN_MAX:
-                return
-            if dirty.is_taken or dirty.due_at > now or not self._is_ready(aggregator, key, dirty):
-                continue
-            published_at = self._published_at.get((aggregator.exchange, aggregator.symbol, *key))
-            if published_at is not None:
-                dirty.due_at = published_at + INTERVAL_S
-                continue
-            dirty.is_taken = True
-            self._taken += 1
-            subject = self._publication.subject(aggregator, key[0])
-            self._chains.submit(subject, partial(self._correct, aggregator, key, dirty))
+        ready = [
+            key
+            for key, dirty in aggregator.closed.dirty.windows.items()
+            if self._is_ready(aggregator, key, dirty, now)
+        ]
+        if aggregator.rules.fill_empty and self._has_minutes(aggregator):
+            run = first_run(opened for period, opened in ready if period == BASE_PERIOD)
+            if run and self._taken < TAKEN_MAX:
+                self._take_run(aggregator, run)
+                ready = [key for key in ready if key[0] != BASE_PERIOD]
+        for key in ready[: TAKEN_MAX - self._taken]:
+            self._take(aggregator, key)
 
-    def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> bool:
-        return aggregator.closed.is_ready(
-            key, dirty, self._floors.raw, has_minutes=self._has_minutes(aggregator)
-        )
+    def _take(self, aggregator: Aggregator, key: WindowKey) -> None:
+        window = self._begin(aggregator, key)
+        subject = self._publication.subject(aggregator, key[0])
+        self._taken += 1
+        self._chains.submit(subject, partial(self._correct_one, aggregator, key[0], window))
+
+    def _take_run(self, aggregator: Aggregator, run: list[int]) -> None:
+        minutes = [self._begin(aggregator, (BASE_PERIOD, opened)) for opened in run]
+        subject = self._publication.subject(aggregator, BASE_PERIOD)
+        self._taken += 1
+        self._chains.submit(subject, partial(self._correct_run, aggregator, minutes))
+
+    @staticmethod
+    def _begin(aggregator: Aggregator, key: WindowKey) -> Waiting:
+        """Note how far this correction reaches: what is read until its turn may not be stored."""
+        dirty = aggregator.closed.dirty.windows[key]
+        dirty.is_taken = True
+        return Waiting(key[1], dirty.sequence, dirty.reason)
+
+    def _is_ready(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty, now: float) -> bool:
+        if dirty.is_taken or dirty.due_at > now:
+            return False
+        has_minutes = self._has_minutes(aggregator)
+        if not aggregator.closed.is_ready(key, dirty, self._floors.raw, has_minutes=has_minutes):
+            return False
+        published_at = self._published_at.get((aggregator.exchange, aggregator.symbol, *key))
+        if published_at is not None:
+            dirty.due_at = published_at + INTERVAL_S
+        return published_at is None
 
     def _has_minutes(self, aggregator: Aggregator) -> bool:
         """Return whether every version of a minute published so far is stored."""
         minutes = self._publication.subject(aggregator, BASE_PERIOD)
         return self._floors.kline >= (self._tail.versions.last_sequence(minutes) or 0)
 
-    async def _correct(self, aggregator: Aggregator, key: WindowKey, dirty: Dirty) -> None:
-        period, opened = key
+    async def _correct_one(self, aggregator: Aggregator, period: str, window: Waiting) -> None:
+        try:
+            await self._correct(aggregator, period, window)
+        finally:
+            self._taken -= 1
+
+    async def _correct_run(self, aggregator: Aggregator, minutes: list[Waiting]) -> None:
+        """Correct those of these neighbours that can be in one pass; the others wait."""
         now = asyncio.get_running_loop().time
-        sequence = dirty.sequence
+        left = {each.open_time for each in minutes}
+        try:
+            async for each in correct_flats(
+                aggregator,
+                minutes,
+                stored=self._stored,
+                floors=self._floors,
+                publication=self._publication,
+                tail=self._tail,
+            ):
+                if isinstance(each, Waiting):
+                    left.remove(each.open_time)
+                    await self._correct(aggregator, BASE_PERIOD, each)
+                else:
+                    await self._finish_flat(aggregator, each)
+                    left.remove(each.minute.open_time)
+        except _NotYetError:
+            pass  # the last one: what lies behind it waits for these to be stored
+        except (StoreUnavailableError, TimeoutError) as problem:
+            self._note_away(problem, now())
+        finally:
+            self._taken -= 1
+            for opened in left:
+                aggregator.closed.dirty.postpone(BASE_PERIOD, opened, now() + POLL_S)
+
+    async def _finish_flat(self, aggregator: Aggregator, each: FlatVersion) -> None:
+        """Bring a flat candle that is right now to what depends on it."""
+        opened, sequence, reason = each.minute
+        if each.wanted is not None:
+            self._note_published(aggregator, (BASE_PERIOD, opened))
+            old = None if each.known is None else fold_of(each.known)
+            aggregator.correct(opened, old, fold_of(each.wanted))
+        aggregator.closed.soil_longer(opened, reason, sequence)
+        if each.fold is not None:
+            await self._carry_price(aggregator, opened, each.fold.close, sequence)
+        aggregator.closed.dirty.settle(
+            BASE_PERIOD, opened, sequence, asyncio.get_running_loop().time()
+        )
+
+    def _note_published(self, aggregator: Aggregator, key: WindowKey) -> None:
+        self.corrected += 1
+        now = asyncio.get_running_loop().time()
+        self._published_at[aggregator.exchange, aggregator.symbol, *key] = now
+
+    async def _correct(self, aggregator: Aggregator, period: str, window: Waiting) -> None:
+        opened, sequence, reason = window
+        key = (period, opened)
+        now = asyncio.get_running_loop().time
         known: list[Version | None] = []
         folds: list[Fold] = []
         rules = aggregator.rules
@@ -186,7 +250,7 @@ class Corrections:
                 fold,
                 found,
                 evidence=aggregator.closed.judge(period, opened),
-                reason=dirty.reason,
+                reason=reason,
             )
 
         try:
@@ -194,12 +258,11 @@ class Corrections:
                 aggregator, period, opened, compute, partial(self._stored_version, aggregator, key)
             )
             if published is not None:
-                self.corrected += 1
-                self._published_at[aggregator.exchange, aggregator.symbol, *key] = now()
+                self._note_published(aggregator, key)
             if period == BASE_PERIOD:
                 await self._carry_over(aggregator, opened, published, known[0] if known else None)
                 # Also when another processor published it: it may not live to correct these.
-                aggregator.closed.soil_longer(opened, dirty.reason, sequence)
+                aggregator.closed.soil_longer(opened, reason, sequence)
                 if folds and rules.fill_empty:
                     await self._carry_price(aggregator, opened, folds[0].close, sequence)
         except _NotYetError:
@@ -209,8 +272,6 @@ class Corrections:
             self._note_away(problem, now())
             aggregator.closed.dirty.postpone(period, opened, now() + AWAY_S)
             return
-        finally:
-            self._taken -= 1
         self.is_store_away = False
         # Last: a record may be written at any moment.
         aggregator.closed.dirty.settle(period, opened, sequence, now())
@@ -257,12 +318,8 @@ class Corrections:
             return
         if closed.is_publishing_behind(opened) or not self._has_minutes(aggregator):
             raise _NotYetError
-        through = closed.through or 0
-        begin, end = opened + MINUTE_MS, min(through, opened + FLAT_BACK_MS)
-        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-            unlike = await self._store.unlike(
-                aggregator.exchange, aggregator.symbol, begin, end, price
-            )
+        through = closed.through
+        unlike = await self._stored.unlike(aggregator, opened, price)
         if closed.through != through:
             raise _NotYetError
         aggregator.carry_price(price, unlike, sequence)
@@ -279,11 +336,9 @@ class Corrections:
     async def _fold(self, aggregator: Aggregator, key: WindowKey, sequence: int) -> Fold | None:
         period, opened = key
         if period != BASE_PERIOD:
-            return merged(await self._klines(aggregator, opened, opened + PERIOD_MS[period]))
-        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-            trades = await self._store.trades(
-                aggregator.exchange, aggregator.symbol, opened, opened + MINUTE_MS
-            )
+            ends = opened + PERIOD_MS[period]
+            return merged(await self._stored.klines(aggregator, opened, ends))
+        trades = await self._stored.trades(aggregator, opened)
         if trades:
             columns = trade_columns.of_trades(trades)
             aggregator.closed.stored(columns, sequence)
@@ -292,21 +347,8 @@ class Corrections:
             return None
         if not self._has_minutes(aggregator):
             raise _NotYetError
-        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-            price = await self._store.price_before(
-                aggregator.exchange, aggregator.symbol, opened - FLAT_BACK_MS, opened
-            )
+        price = await self._stored.price_before(aggregator, opened)
         return None if price is None else Fold.flat(price)
-
-    async def _klines(
-        self, aggregator: Aggregator, from_ms: int, to_ms: int, period: str = BASE_PERIOD
-    ) -> list[Kline]:
-        async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-            return list(
-                await self._store.klines(
-                    aggregator.exchange, aggregator.symbol, period, from_ms, to_ms
-                )
-            )
 
     async def _stored_version(
         self, aggregator: Aggregator, key: WindowKey, last_sequence: int
@@ -315,7 +357,7 @@ class Corrections:
         if self._floors.kline < last_sequence:
             raise _NotYetError
         period, opened = key
-        rows = await self._klines(aggregator, opened, opened + 1, period)
+        rows = await self._stored.klines(aggregator, opened, opened + 1, period)
         return Version.of(rows[0]) if rows else None
 
     async def _search(self, aggregator: Aggregator) -> None:
@@ -325,10 +367,7 @@ class Corrections:
         if piece is None or scan is None:
             return
         try:
-            async with self._queries, asyncio.timeout(QUERY_TIMEOUT_S):
-                minutes = set(
-                    await self._store.minutes(aggregator.exchange, aggregator.symbol, *piece)
-                )
+            minutes = await self._stored.minutes(aggregator, *piece)
         except (StoreUnavailableError, TimeoutError) as problem:
             self._note_away(problem, asyncio.get_running_loop().time())
             return
@@ -336,22 +375,3 @@ class Corrections:
         unsaved = self._tail.versions.behind(subject, self._floors.kline)
         minutes |= {opened for opened, _ in unsaved if piece[0] <= opened < piece[1]}
         aggregator.closed.searched(scan, piece[1], minutes)
-
-
-def emptied(kline: Kline | None) -> Fold | None:
-    """Return what is left of a published candle without any trade: its opening price.
-
-    No candle can be taken back, but one of no trades adds nothing to any sum.
-    """
-    return None if kline is None else Fold.flat(fold_of(kline).open)
-
-
-def merged(klines: Iterable[Kline]) -> Fold | None:
-    """Return the merge of candles of one symbol, ascending; None for none."""
-    total: Fold | None = None
-    for kline in klines:
-        if total is None:
-            total = fold_of(kline)
-        else:
-            total.absorb(fold_of(kline))
-    return total

@@ -38,6 +38,13 @@ class CandleStore(Protocol):
             StoreUnavailableError: The database cannot answer now.
         """
 
+    async def traded(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        """Return the minutes in ``[from_ms, to_ms)`` that have trades, in no order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Decimal | None:

@@ -182,11 +182,15 @@ class Publication:
                     raise NotInMemoryError
                 found = await ask_store(expected)
             wanted = await compute(found)
-            if wanted is None or await self._publish(subject, wanted, expected):
+            if wanted is None or await self.publish(subject, wanted, expected) is not None:
                 return wanted
 
-    async def _publish(self, subject: str, wanted: Kline, expected: int) -> bool:
-        """Return whether the stream has this version; False when somebody came before."""
+    async def publish(self, subject: str, wanted: Kline, expected: int) -> int | None:
+        """Publish a version right behind the sequence ``expected`` of its subject.
+
+        Returns:
+            Its sequence, also when it was there before; None when somebody came between.
+        """
         message_id = subjects.kline_id(subject, wanted.open_time, wanted.revision, identity(wanted))
         try:
             ack = await self._publisher.publish(
@@ -199,13 +203,13 @@ class Publication:
             )
             if newest is not None:
                 await self._tail.reach(newest.sequence)
-            return False
+            return None
         if ack.is_duplicate:  # our own, sent before and forgotten by a restart
             await self._tail.reach(ack.sequence)
-            return True
+            return ack.sequence
         self._tail.versions.note(subject, wanted, ack.sequence)
         self.published += 1
         metrics.klines_published_total.labels(wanted.period, wanted.reason).inc()
         if wanted.revision == 1:
             self._count_first(wanted)
-        return True
+        return ack.sequence

@@ -66,6 +66,17 @@ class DatabaseCandleStore:
         )
         return [microseconds(row["minute"]) // 1000 for row in rows]
 
+    async def traded(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        """Return the minutes in ``[from_ms, to_ms)`` that have trades, in no order.
+
+        Raises:
+            StoreUnavailableError: The database cannot answer now.
+        """
+        rows = await self._database.fetch(
+            QUERIES["traded"], exchange, symbol, at_ms(from_ms), at_ms(to_ms)
+        )
+        return [microseconds(row["minute"]) // 1000 for row in rows]
+
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Decimal | None:

@@ -324,6 +324,12 @@ SELECT open_time
 FROM market_klines
 WHERE exchange = $1 AND symbol = $2 AND period = '1m' AND open_time >= $3 AND open_time < $4
 
+-- name: traded
+-- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): the minutes that have trades.
+SELECT DISTINCT date_trunc('minute', time) AS minute
+FROM market_trades
+WHERE exchange = $1 AND symbol = $2 AND time >= $3 AND time < $4
+
 -- name: price_before
 -- $1 exchange, $2 symbol, $3 from, $4 to (exclusive): close of the newest 1m candle, one with trades
 -- before one without.

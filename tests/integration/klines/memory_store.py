@@ -23,6 +23,8 @@ class MemoryStore:
     Attributes:
         is_back: Clear it to make the store unavailable.
         is_saving: Clear it to let the saver lag; questions are answered all the same.
+        is_answering: Clear it to let questions for trades, of which ``asked`` wait, take long.
+        commits: How often something was stored.
         refused: Ids of trades it does not take.
         delay_s: How long what was read lies about before it is stored.
         questions: How often it was asked.
@@ -34,7 +36,11 @@ class MemoryStore:
         self.is_back.set()
         self.is_saving = asyncio.Event()
         self.is_saving.set()
+        self.is_answering = asyncio.Event()
+        self.is_answering.set()
         self.delay_s = 0.0
+        self.asked = 0
+        self.commits = 0
         self.refused: set[str] = set()
         self.questions = 0
         self.rows: dict[tuple[str, str], dict[str, DecimalTrade]] = {}
@@ -55,6 +61,9 @@ class MemoryStore:
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
     ) -> Sequence[DecimalTrade]:
         self._ask()
+        self.asked += 1
+        await self.is_answering.wait()
+        self.asked -= 1
         await asyncio.sleep(0)
         found = [
             trade
@@ -68,6 +77,10 @@ class MemoryStore:
         rows = await self.klines(exchange, symbol, "1m", from_ms, to_ms)
         found = {each.time_us // 60_000_000 * 60_000 for each in trades}
         return sorted(found | {row.open_time for row in rows})
+
+    async def traded(self, exchange: str, symbol: str, from_ms: int, to_ms: int) -> Sequence[int]:
+        trades = await self.trades(exchange, symbol, from_ms, to_ms)
+        return sorted({each.time_us // 60_000_000 * 60_000 for each in trades})
 
     async def price_before(
         self, exchange: str, symbol: str, from_ms: int, to_ms: int
@@ -166,6 +179,7 @@ async def _save(bus: Bus, store: MemoryStore, stream: str) -> None:
             for each in arrived:
                 with contextlib.suppress(DecodeError):  # a saver's dead letter
                     put(each)
+            store.commits += bool(arrived)
             await reader.ack(arrived)
 
 

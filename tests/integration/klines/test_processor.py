@@ -677,6 +677,65 @@ async def test_flat_candles_fill_quiet_minutes_and_follow_corrections(
     assert [newest[T0 + n * MINUTE].revision for n in (1, 2, 3)] == [2, 2, 2]
 
 
+async def test_flat_candles_behind_a_late_trade_are_corrected_together(
+    nats_server: NatsHandle,
+) -> None:
+    settings = KlinesSettings(periods=("1m", "5m"), fill_empty=True)
+    quiet = 100
+    async with (
+        made(nats_server) as setting,
+        processing(setting.bus, setting.store, settings) as processor,
+    ):
+        await setting.begin()
+        await setting.feed.mark((quiet + 2) * MINUTE + 3_000)
+        await wait_versions(setting.bus, quiet + 2)
+        await setting.settled(processor)
+        setting.store.delay_s = 0.3
+        commits = setting.store.commits
+        late = (quiet + 2) * MINUTE + 4_000
+        await setting.feed.trades((3, MINUTE + 50_000, "15"), received=late)
+        found = await wait_versions(setting.bus, 2 * quiet + 3)
+        assert setting.store.commits - commits < quiet / 5
+        await setting.settled(processor)
+        long = await versions(setting.bus, "5m")
+    assert brief(found)[-quiet:] == [
+        (minute, 2, "recompute", True, 0) for minute in range(2, quiet + 2)
+    ]
+    assert {each.close for each in found[-quiet:]} == {"15"}
+    newest = {each.open_time: each for each in long}
+    assert {each.close for each in newest.values()} == {"15"}
+    assert {each.revision for each in newest.values()} == {2}
+
+
+async def test_what_is_read_while_a_correction_waits_for_its_turn_is_another(
+    nats_server: NatsHandle,
+) -> None:
+    async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
+        await setting.begin()
+        await setting.feed.trades((5, 2 * MINUTE + 1_000), (6, 3 * MINUTE + 5_000))
+        await wait_versions(setting.bus, 3)
+        await setting.settled(processor)
+        store, dirty = setting.store, processor.corrections
+        store.is_answering.clear()
+        await setting.feed.trades((3, MINUTE + 50_000), received=3 * MINUTE + 6_000)
+        await until(lambda: store.asked >= 1)  # the first correction, which keeps its turn
+        await setting.feed.trades((7, MINUTE * 2 + 50_000), received=3 * MINUTE + 7_000)
+        (state,) = processor.intake.aggregators.values()
+        second = ("1m", T0 + 2 * MINUTE)
+        await until(lambda: second in state.closed.dirty.windows)
+        await until(lambda: state.closed.dirty.windows[second].is_taken)
+        store.is_saving.clear()
+        last = await setting.feed.trades((8, MINUTE * 2 + 55_000), received=3 * MINUTE + 8_000)
+        await until(lambda: state.read_to >= last)
+        store.is_answering.set()
+        await until(lambda: dirty.corrected >= 2)
+        store.is_saving.set()
+        await setting.settled(processor)
+        found = await versions(setting.bus)
+    newest = {each.open_time: each for each in found}
+    assert newest[T0 + 2 * MINUTE].trade_count == 3
+
+
 async def test_a_trade_the_database_refuses_is_taken_out_again(nats_server: NatsHandle) -> None:
     async with made(nats_server) as setting, processing(setting.bus, setting.store) as processor:
         setting.store.refused.add("3")

@@ -125,6 +125,9 @@ async def test_minutes_are_found_by_their_trades_or_their_candle(database: Datab
     store = DatabaseCandleStore(database)
     found = await store.minutes(EXCHANGE, SYMBOL, START_MS, START_MS + 9 * 60_000)
     assert sorted((each - START_MS) // 60_000 for each in found) == [0, 2, 3]
+    traded = await store.traded(EXCHANGE, SYMBOL, START_MS, START_MS + 9 * 60_000)
+    assert sorted((each - START_MS) // 60_000 for each in traded) == [0, 2]
+    assert await store.traded(EXCHANGE, SYMBOL, START_MS, START_MS + 2 * 60_000) == [START_MS]
 
 
 async def test_minutes_without_a_price_are_told_up_to_the_next_trades(database: Database) -> None:

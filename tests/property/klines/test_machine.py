@@ -6,6 +6,7 @@ saver, the table and the loop around them are stood in for by lists, so that eve
 
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis.strategies as st
@@ -15,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.klines import resume
-from market_ingestor.klines.candle import fold_of, identity
+from market_ingestor.klines.candle import emptied, fold_of, identity, merged
 from market_ingestor.klines.columns import Columns
-from market_ingestor.klines.corrections import emptied, merged
 from market_ingestor.klines.dirty import Dirty, WindowKey
 from market_ingestor.klines.facts import Closing, Rules
+from market_ingestor.klines.flats import FlatVersion, Waiting, first_run, plan
 from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.processor import owns_all
 from market_ingestor.klines.publication import next_version
@@ -45,9 +46,7 @@ if TYPE_CHECKING:
 T0 = 1_763_675_820_000  # three minutes before a full hour
 PERIODS = ("1m", "3m", "5m", "1h")
 FAR = 1 << 62
-ROUNDS_MAX = (
-    1_000  # of corrections until nothing is left; three are usual, flat candles take one each
-)
+ROUNDS_MAX = 1_000  # of corrections until nothing is left; three are usual, mixed runs take many
 SYMBOL = ("binance", "BTCUSDT")
 SLOT = slot(*SYMBOL)
 
@@ -447,6 +446,7 @@ class Market(RuleBasedStateMachine):
     def correct(self) -> None:
         closed = self.aggregator.closed
         self.finish_correction()
+        self.correct_flats(len(closed.dirty.windows))
         for key, dirty in list(closed.dirty.windows.items()):
             if closed.is_ready(key, dirty, self.saved_raw, has_minutes=self._has_minutes()):
                 self._correct(key, dirty)
@@ -456,6 +456,32 @@ class Market(RuleBasedStateMachine):
             times += [opened for period, opened in self.versions if period == BASE_PERIOD]
             found = {open_time(each, BASE_PERIOD) for each in times if piece[0] <= each < piece[1]}
             closed.searched(scan, piece[1], found)
+
+    @precondition(lambda self: self.rules_.fill_empty and self.aggregator.closed.dirty.windows)
+    @rule(count=st.integers(1, 10))
+    def correct_flats(self, count: int) -> None:
+        """Correct so many neighbours without trades, as a process that is killed behind them."""
+        closed = self.aggregator.closed
+        if not self.rules_.fill_empty or not self._has_minutes():
+            return
+        ready = {
+            key[1]: Waiting(key[1], dirty.sequence, dirty.reason)
+            for key, dirty in closed.dirty.windows.items()
+            if key[0] == BASE_PERIOD
+            and closed.is_ready(key, dirty, self.saved_raw, has_minutes=True)
+        }
+        run = first_run(ready)
+        if not run:
+            return
+        traded = {each.time_us // 1_000 // MINUTE_MS * MINUTE_MS for each in self.table.values()}
+        planned = plan(
+            self.aggregator, [ready[opened] for opened in run], self.minutes, traded,
+            self._price_before(run[0]),
+        )  # fmt: skip
+        for each in islice(planned, count):
+            if isinstance(each, FlatVersion):
+                (opened, sequence, _), fold, known, wanted = each
+                self._finish(Begun((BASE_PERIOD, opened), sequence, fold, known, wanted, 0))
 
     @precondition(lambda self: self.begun is None and self.aggregator.closed.dirty.windows)
     @rule()
@@ -547,9 +573,12 @@ class Market(RuleBasedStateMachine):
         if inside:
             self.aggregator.closed.stored(columns(sorted(inside)), sequence)
             return Fold.of(columns(sorted(inside)))
+        price = self._price_before(opened) if self.rules_.fill_empty else None
+        return None if price is None else Fold.flat(price)
+
+    def _price_before(self, opened: int) -> Decimal | None:
         before = [(row.trade_count > 0, at) for at, row in self.minutes.items() if at < opened]
-        is_flat = self.rules_.fill_empty and bool(before)
-        return Fold.flat(fold_of(self.minutes[max(before)[1]]).close) if is_flat else None
+        return fold_of(self.minutes[max(before)[1]]).close if before else None
 
     # -- what must hold
 
