@@ -338,14 +338,17 @@ class Bus:
         actual = await self._stream_config(name)
         if actual is None:
             try:
-                return await self._answered_config(f"STREAM.CREATE.{name}", config)
+                return await self._answered_config(
+                    f"STREAM.CREATE.{name}", streams.dated(config, datetime.now(UTC))
+                )
             except ApiError:
                 actual = await self._stream_config(name)
                 if actual is None:
                     raise
                 # Another process was faster.
         if update and streams.differences(config, actual):
-            actual = await self._answered_config(f"STREAM.UPDATE.{name}", config)
+            said = {"description": actual.get("description", "")}
+            actual = await self._answered_config(f"STREAM.UPDATE.{name}", config | said)
         return actual
 
     async def _stream_config(self, name: str) -> dict[str, Any] | None:
@@ -402,7 +405,7 @@ class Bus:
         state = answer["state"]
         return StreamState(
             name=stream,
-            created=answer["created"],
+            created=streams.created(answer),
             first_sequence=state["first_seq"],
             last_sequence=state["last_seq"],
             messages=state["messages"],

@@ -5,12 +5,14 @@ and compared.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from market_ingestor.bus import subjects
 
+MADE_AT: Final = "market-ingestor made it at "
 _NS: Final = 1_000_000_000  # JetStream's durations are integer nanoseconds
 
 
@@ -73,6 +75,26 @@ def market_streams(
             subjects.DEAD_STREAM, subjects.DEAD_ALL, dead, replicas=replicas, keeps_unread=False
         ),
     ]
+
+
+def dated(config: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the configuration of a stream that is made now, which says so.
+
+    Servers like 2.9.10 forget when a stream was made: after a restart, a change of its
+    configuration and another restart they say it was at the first of them.
+    """
+    return {**config, "description": f"{MADE_AT}{now.isoformat()}"}
+
+
+def created(info: Mapping[str, Any]) -> str:
+    """Return when a stream was made, ISO 8601: by itself, or else as the server reports it."""
+    description = info["config"].get("description") or ""
+    made_at: str = description.removeprefix(MADE_AT) if description.startswith(MADE_AT) else ""
+    try:
+        datetime.fromisoformat(made_at)
+    except ValueError:
+        return str(info["created"])
+    return made_at
 
 
 def durable_config(

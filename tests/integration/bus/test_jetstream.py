@@ -93,6 +93,28 @@ async def test_many_may_set_up_streams_promised_most_of_the_disk_at_once(
         await asyncio.gather(*reached)
 
 
+async def test_a_stream_of_another_size_is_the_same_one_also_after_a_restart_of_the_server(
+    nats_server: NatsHandle,
+) -> None:
+    async with connected(nats_server) as bus:
+        before = await bus.stream_state(subjects.RAW_STREAM)
+    await nats_server.kill()
+    await nats_server.start()
+    larger = msgspec.structs.replace(LIMITS, max_bytes=2 * LIMITS.max_bytes)
+    async with connected(nats_server, larger) as bus:
+        await nats_server.kill()
+        await nats_server.start()
+        async with asyncio.timeout(10):
+            while not bus.is_connected:  # noqa: ASYNC110 - nats-py tells nobody
+                await asyncio.sleep(0.01)
+        after = await bus.stream_state(subjects.RAW_STREAM)
+        assert after.bytes_max == larger.max_bytes
+        assert after.created == before.created
+        await bus.api(f"STREAM.DELETE.{subjects.RAW_STREAM}")
+    async with connected(nats_server, larger) as bus:
+        assert (await bus.stream_state(subjects.RAW_STREAM)).created != before.created
+
+
 async def test_a_stream_the_server_refuses_is_one_clear_error(nats_server: NatsHandle) -> None:
     async with connected(nats_server) as bus:
         config = streams.stream_config(
