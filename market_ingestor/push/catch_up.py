@@ -89,7 +89,7 @@ class CatchUp:
         wanted = frozenset(pattern for pattern in patterns if pattern[0] in CANDLE_FAMILIES)
         ring = self._hub.ring
         epoch = ring.epoch
-        client.outbox.hold()
+        self._hub.hold(client.outbox)
         try:
             while True:
                 if ring.epoch != epoch:
@@ -182,7 +182,7 @@ class CatchUp:
             ClientGoneError: The client went away.
         """
         wanted = frozenset(pattern for pattern in patterns if pattern[0] in CANDLE_FAMILIES)
-        client.outbox.hold()
+        self._hub.hold(client.outbox)
         try:
             self._hub.subscribe(client.outbox, wanted)
             for instrument in self._hub.instruments(wanted):

@@ -13,7 +13,8 @@ from market_ingestor.model.trade import TextTrade, TradeBatch
 from market_ingestor.push.binance import streams
 from market_ingestor.push.binance.board import Board
 from market_ingestor.push.binance.dialect import BinanceDialect
-from market_ingestor.push.dialect import Native
+from market_ingestor.push.convoys import Convoys
+from market_ingestor.push.dialect import Dialect, Native
 from market_ingestor.push.latest import Latest
 from market_ingestor.push.messages import (
     TOPICS_MAX,
@@ -65,15 +66,30 @@ class Hub:
         self.ring = Ring(ring_bytes)
         self.counters = PushCounters()
         self._native = Native(self._latest, self.ring)
+        self.convoys = Convoys(self._new_outbox, lambda: self.ring.last_sequence, self._index.leave)
 
     # -- clients
 
     def join(self) -> Outbox:
         """Return the outbox of a new client; it speaks the native protocol."""
-        outbox = Outbox(self._limits, self.counters, self._native)
-        outbox.restart(self.ring.last_sequence)
+        outbox = self._new_outbox(self._native)
         self._outboxes[outbox] = None
         return outbox
+
+    def _new_outbox(self, dialect: Dialect) -> Outbox:
+        outbox = Outbox(self._limits, self.counters, dialect)
+        outbox.restart(self.ring.last_sequence)
+        return outbox
+
+    def speak(self, outbox: Outbox, form: streams.Form) -> None:
+        """Speak to a client as Binance does."""
+        self.convoys.alight(outbox)
+        outbox.dialect = self.binance(form)
+
+    def hold(self, outbox: Outbox) -> None:
+        """Keep closed candles back from a client while older ones are sent, until `release`."""
+        self.convoys.alight(outbox)
+        outbox.hold()
 
     def binance(self, form: streams.Form) -> BinanceDialect:
         """Return the dialect of Binance streams in one form."""
@@ -85,6 +101,7 @@ class Hub:
     def part(self, outbox: Outbox) -> None:
         """Forget a client."""
         self._outboxes.pop(outbox, None)
+        self.convoys.part(outbox)
         for log in list(outbox.logs):
             outbox.detach(log)
             self._index.leave(log, outbox)
@@ -108,6 +125,7 @@ class Hub:
             patterns: What to read; those it reads already stay as they are.
             skips: The client was sent every candle up to now in another way.
         """
+        self.convoys.alight(outbox)
         for pattern in patterns:
             log, is_new = self._index.open(pattern)
             if is_new:
@@ -116,6 +134,7 @@ class Hub:
 
     def unsubscribe(self, outbox: Outbox, patterns: Iterable[Topic]) -> list[Topic]:
         """End subscriptions; returns those that there were."""
+        self.convoys.alight(outbox)
         ended = []
         for pattern in patterns:
             log = self._index.get(pattern)
@@ -169,7 +188,7 @@ class Hub:
         for candle in self.ring:
             self._let_go(candle)
         self.ring.begin(epoch, first_sequence)
-        for outbox in self._outboxes:
+        for outbox in (*self._outboxes, *self.convoys.leads):
             outbox.restart(first_sequence - 1)
 
     def candle(self, kline: Kline, payload: bytes, sequence: int, stored_us: int) -> None:
@@ -238,7 +257,7 @@ class Hub:
             self._touched[log] = None
 
     def passing(self, topic: Topic, payload: bytes) -> list[Outbox]:
-        """Take trades or an event, which go to whoever wants them now; returns those clients."""
+        """Take trades or an event, which go to whoever wants them now; returns whom to serve."""
         readers: dict[Outbox, None] = {}
         for log in self._index.route(topic):
             readers.update(log.readers)
@@ -250,7 +269,7 @@ class Hub:
         return list(readers)
 
     def trades(self, batch: TradeBatch[str], payload: bytes) -> list[Outbox]:
-        """Take a batch of trades; returns the clients it concerns."""
+        """Take a batch of trades; returns whom to serve."""
         readers = self.passing((TRADE, batch.exchange, batch.symbol), payload)
         topics = [(family, batch.exchange, batch.symbol) for family in streams.TRADE_FAMILIES]
         if any(self._index.route(topic) for topic in topics):
@@ -282,7 +301,9 @@ class Hub:
         return self._board.due_at
 
     def touched(self, now: float) -> list[Outbox]:
-        """Return the clients that have news since the last call, each once.
+        """Return the outboxes that have news since the last call, each once.
+
+        They are clients' own, or those that clients of a convoy share.
 
         Args:
             now: Seconds of a clock that never goes back.

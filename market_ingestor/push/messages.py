@@ -187,6 +187,22 @@ def message(text: bytes) -> Message:
     return Message(text, frame_head(len(text)))
 
 
+def frames(batch: Sequence[Message]) -> bytes:
+    """Return messages as WebSocket frames, one each."""
+    return b"".join([part for each in batch for part in (each.head, each.text)])
+
+
+def array_frame(batch: Sequence[Message]) -> bytes:
+    """Return messages as one WebSocket frame with an array."""
+    body = b"[" + b",".join([each.text for each in batch]) + b"]"
+    return frame_head(len(body)) + body
+
+
+def lines(batch: Sequence[Message]) -> bytes:
+    """Return messages as lines."""
+    return b"\n".join([each.text for each in batch]) + b"\n"
+
+
 def one_line(payload: bytes) -> bytes:
     """Return JSON without line breaks, which can only stand between its tokens."""
     if b"\n" in payload or b"\r" in payload:

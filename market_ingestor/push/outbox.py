@@ -9,7 +9,7 @@ a slow client costs little more than its cursors.
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,17 @@ class _Cursor:
         self.updates = log.updates
 
 
+class Progress(NamedTuple):
+    """Where an outbox stands, for another one with the same logs to go on from there."""
+
+    cursors: list[tuple[int, int, int]]
+    through: int
+    queue: tuple[Message, ...]
+    lost: dict[str, int]
+    pending: dict[Key, None]
+    dirty: dict[Log, None]
+
+
 class _Parcel:
     """Messages of one write, and the room left in it."""
 
@@ -91,6 +102,7 @@ class Outbox:
         dialect: How messages to this client are written.
         is_hopeless: The client is to be given up: it sends requests and does not read the
             answers, or lost candles and there is no word for that in its dialect.
+        weight: How many clients get what is taken (`push.convoys`).
     """
 
     def __init__(self, limits: OutboxLimits, counters: PushCounters, dialect: Dialect) -> None:
@@ -108,6 +120,7 @@ class Outbox:
         self.dirty: dict[Log, None] = {}
         self.through = 0
         self.is_hopeless = False
+        self.weight = 1
 
     # -- subscriptions
 
@@ -150,6 +163,40 @@ class Outbox:
         """Note that the stream was made anew: what comes begins behind ``sequence``."""
         self.through = sequence
 
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing waits or is held back."""
+        return not (self._is_held or self.dirty or self.is_hopeless or self.has_more)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Return how far it has come with candles and values of each log."""
+        return [(cursor.index, cursor.change) for cursor in self._cursors.values()]
+
+    @property
+    def progress(self) -> Progress:
+        """Return where it stands with its logs; what waits besides is not in it."""
+        return Progress(
+            cursors=[(each.index, each.change, each.updates) for each in self._cursors.values()],
+            through=self.through,
+            queue=tuple(self._queue),
+            lost=dict(self._lost),
+            pending=dict(self._pending),
+            dirty=dict(self.dirty),
+        )
+
+    def go_on_from(self, progress: Progress) -> None:
+        """Stand where another outbox with the same logs stood, in the same order."""
+        for cursor, place in zip(self._cursors.values(), progress.cursors, strict=True):
+            cursor.index, cursor.change, cursor.updates = place
+        self.queue_bytes += sum(each.size for each in progress.queue)
+        self.queue_bytes -= sum(each.size for each in self._queue)
+        self.through = progress.through
+        self._queue = deque(progress.queue)
+        self._lost = dict(progress.lost)
+        self._pending = dict(progress.pending)
+        self.dirty = dict(progress.dirty)
+
     def hold(self) -> None:
         """Keep closed candles back while older ones are being sent."""
         self._is_held = True
@@ -182,7 +229,7 @@ class Outbox:
         """Queue a message that nothing replaces; dropped and counted when the queue is full."""
         if len(self._queue) >= self._limits.frames or self.queue_bytes > self._limits.bytes:
             self._lost[topic] = self._lost.get(topic, 0) + message.count
-            self._counters.dropped += message.count
+            self._counters.dropped += message.count * self.weight
             return False
         self._tell_losses()
         self._queue.append(message)
@@ -229,7 +276,7 @@ class Outbox:
         self._take_passing(parcel)
         if self._pending:
             self._take_pending(parcel)
-        self._counters.sent += parcel.count
+        self._counters.sent += parcel.count * self.weight
         return parcel.messages
 
     def _take_queued(self, queue: deque[Message], parcel: _Parcel) -> None:
@@ -267,7 +314,8 @@ class Outbox:
             fresh.reverse()  # what waited longest goes first
         for key in fresh:
             pending[key] = None
-        self._counters.conflated += max(log.updates - cursor.updates - len(fresh), 0)
+        conflated = max(log.updates - cursor.updates - len(fresh), 0)
+        self._counters.conflated += conflated * self.weight
         cursor.change = log.newest_change
         cursor.updates = log.updates
 
@@ -305,7 +353,7 @@ class Outbox:
         lost = log.first_index - cursor.index
         if lost > 0:
             cursor.index = log.first_index
-            self._counters.dropped += lost
+            self._counters.dropped += lost * self.weight
             notice = self.dialect.missed(text_of(log.pattern), lost, self.through)
             if notice is None:
                 self.is_hopeless = True

@@ -2,13 +2,15 @@
 
 A client whose socket still holds bytes of the last write gets nothing until it is empty: what
 waits stays in the shared structures, where newer replaces older. So a slow client holds at most
-one write, and nobody waits for it.
+one write, and nobody waits for it. Those who took everything ride in convoys, which are served
+first.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from market_ingestor.push.convoys import Convoy, Encoding, Seat
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.messages import Message
 from market_ingestor.push.outbox import Outbox
@@ -33,6 +35,14 @@ class Sink(Protocol):
     def write(self, messages: Sequence[Message], *, as_array: bool) -> None:
         """Write messages at once; whatever is wrong with the socket shows elsewhere."""
 
+    @property
+    def encode(self) -> Encoding:
+        """Return how messages are written here, unless they are to be arrays."""
+
+    @property
+    def seat(self) -> Seat | None:
+        """Return the socket itself, for a client that rides; None when it is being closed."""
+
     def close(self, code: int, reason: str) -> None:
         """Begin to close in order."""
 
@@ -46,6 +56,7 @@ class Client:
     Attributes:
         address: Where it comes from, for limits and logs.
         is_trusted: It showed a token, or none is needed.
+        may_ride: It is not being closed.
         heard_at: When its last message came, by the loop's clock.
         batch_s: Frames are arrays, and this long after what there was is sent there is none;
             0: one frame per message.
@@ -57,6 +68,7 @@ class Client:
         self.address = address
         self.is_trusted = False
         self.is_gone = False
+        self.may_ride = True
         self.heard_at = now
         self.batch_s = 0.0
         self.next_frame_at = 0.0
@@ -78,6 +90,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._clients: dict[Outbox, Client] = {}
         self._ready: dict[Client, None] = {}
+        self._ready_convoys: dict[Convoy, None] = {}
         self._is_scheduled = False
         self._last_round = 0.0
         self._alarm: asyncio.TimerHandle | None = None
@@ -86,6 +99,11 @@ class Pump:
     def clients(self) -> list[Client]:
         """Return everybody connected."""
         return list(self._clients.values())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether no round is planned."""
+        return not self._is_scheduled
 
     def join(self, sink: Sink, address: str) -> Client:
         """Take a new client."""
@@ -121,15 +139,29 @@ class Pump:
             self.wake()
 
     def ready_outbox(self, outbox: Outbox) -> None:
-        """Plan to write to the client of an outbox."""
+        """Plan to write to the clients of an outbox."""
+        self._note(outbox)
+        self.wake()
+
+    def _note(self, outbox: Outbox) -> None:
         client = self._clients.get(outbox)
         if client is not None:
-            self.ready(client)
+            self._ready[client] = None
+            return
+        convoy = self._hub.convoys.led_by(outbox)
+        if convoy is not None:
+            self._ready_convoys[convoy] = None
+
+    def unseat(self, client: Client) -> None:
+        """Note that a client is being closed: it no longer rides."""
+        client.may_ride = False
+        self._hub.convoys.alight(client.outbox)
 
     def finish(self, client: Client) -> None:
         """Write what waits for a client, as far as one write goes; it is about to be closed."""
         client.next_frame_at = 0.0
         self._spread()
+        self.unseat(client)
         self._serve(client)
 
     async def room(self, client: Client) -> None:
@@ -148,14 +180,13 @@ class Pump:
     def _spread(self) -> None:
         """Note whom the news since the last time concern."""
         for outbox in self._hub.touched(self._loop.time()):
-            client = self._clients.get(outbox)
-            if client is not None:
-                self._ready[client] = None
+            self._note(outbox)
 
     def _round(self) -> None:
         self._is_scheduled = False
         self._spread()
         stop_at = self._loop.time() + SLICE_S
+        self._serve_convoys(stop_at)
         turn = list(self._ready)
         self._ready = {}
         served = 0
@@ -167,9 +198,35 @@ class Pump:
                 break
         self._last_round = self._loop.time()
         self._ready = dict.fromkeys(turn[served:]) | self._ready
-        if self._ready:
+        if self._ready or self._ready_convoys:
             self.wake()
         self._set_alarm()
+
+    def _serve_convoys(self, stop_at: float) -> None:
+        """Write to those who take everything at once, before those who do not."""
+        turn, self._ready_convoys = self._ready_convoys, {}
+        while turn and self._loop.time() <= stop_at:
+            convoy = next(iter(turn))
+            del turn[convoy]
+            self._serve_convoy(convoy)
+        self._ready_convoys = turn | self._ready_convoys
+
+    def _serve_convoy(self, convoy: Convoy) -> None:
+        for _ in range(WRITES_MAX):
+            for outbox in convoy.late():
+                self._hub.convoys.alight(outbox)  # served again when its socket is empty
+            if not convoy.riders:
+                return
+            messages = convoy.lead.take()
+            if convoy.lead.is_hopeless:
+                for outbox in list(convoy.riders):
+                    self._clients[outbox].sink.abort()
+                return
+            if messages:
+                convoy.write(messages)
+            if not convoy.lead.has_more:
+                return
+        self._ready_convoys[convoy] = None
 
     def _set_alarm(self) -> None:
         """Have a round when the hub has something due, whatever comes before."""
@@ -195,6 +252,14 @@ class Pump:
             self._ready[client] = None
         elif client.batch_s:
             client.next_frame_at = self._loop.time() + client.batch_s
+        elif client.may_ride:
+            self._seat(client)
+
+    def _seat(self, client: Client) -> None:
+        """Let a client that took everything ride with others."""
+        seat = client.sink.seat
+        if seat is not None and not seat.buffered():
+            self._hub.convoys.board(client.outbox, seat, client.sink.encode)
 
     def _write(self, client: Client) -> bool:
         """Write what waits, as far as the socket takes it; return whether it took all of that."""

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from market_ingestor.access import AccessPolicy
 from market_ingestor.push import messages
+from market_ingestor.push.convoys import Encoding, Seat
 from market_ingestor.push.desk import Desk, RateLimit
 from market_ingestor.push.door import Door
 from market_ingestor.push.messages import BadRequestError, Message, Token
@@ -104,12 +105,23 @@ class _Line(asyncio.Protocol):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def write(self, batch: Sequence[Message], *, as_array: bool) -> None:  # noqa: ARG002 - lines
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(messages.lines(batch))
+
+    @property
+    def encode(self) -> Encoding:
+        return messages.lines
+
+    @property
+    def seat(self) -> Seat | None:
         if self._transport is None or self._transport.is_closing():
-            return
-        self._transport.write(b"\n".join([each.text for each in batch]) + b"\n")
+            return None
+        return Seat(self._transport.get_write_buffer_size, self._transport.write)
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - TCP has neither
         if self._transport is not None:
+            if self._client is not None:
+                self._server.pump.unseat(self._client)
             self._transport.close()
 
     def abort(self) -> None:

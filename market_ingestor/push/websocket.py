@@ -24,6 +24,7 @@ from market_ingestor.access import presented_token as token_of
 from market_ingestor.push import messages
 from market_ingestor.push.binance import calls
 from market_ingestor.push.binance.streams import Address, BadStreamError, parse_address
+from market_ingestor.push.convoys import Encoding, Seat
 from market_ingestor.push.desk import RateLimit
 from market_ingestor.push.door import Door
 from market_ingestor.push.messages import BadRequestError, Message
@@ -81,8 +82,7 @@ class _Connection(ServerConnection):
     """A connection that tells when its socket is empty again and when it is lost."""
 
     client: Client | None = None
-    writable: Callable[[Client], None] | None = None
-    lost: Callable[[Client], None] | None = None
+    pump: Pump | None = None
     address = ""
     binance: Address | None = None  # what it connected to, unless it speaks natively
     is_trusted = False
@@ -120,16 +120,26 @@ class _Connection(ServerConnection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.client is not None and self.writable is not None:
-            self.writable(self.client)
+        if self.client is not None and self.pump is not None:
+            self.pump.ready(self.client)
+
+    def send_data(self) -> None:
+        """Write what the protocol has to say; behind a closing frame there may be nothing more."""
+        if (
+            self.client is not None
+            and self.pump is not None
+            and self.protocol.state is not State.OPEN
+        ):
+            self.pump.unseat(self.client)
+        super().send_data()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.is_lost = True
         if self.is_counted:
             self.server_of_ours.went(self)
-        if self.client is not None and self.lost is not None:
-            self.lost(self.client)
+        if self.client is not None and self.pump is not None:
+            self.pump.part(self.client)
 
     def abort(self) -> None:
         """Cut the connection; asyncio allows that only while there is one."""
@@ -148,14 +158,20 @@ class _Socket:
         return self._connection.transport.get_write_buffer_size()
 
     def write(self, batch: Sequence[Message], *, as_array: bool) -> None:
+        if self._connection.protocol.state is State.OPEN:
+            encode = messages.array_frame if as_array else messages.frames
+            self._connection.transport.write(encode(batch))
+
+    @property
+    def encode(self) -> Encoding:
+        return messages.frames
+
+    @property
+    def seat(self) -> Seat | None:
         if self._connection.protocol.state is not State.OPEN:
-            return
-        if as_array:
-            body = b"[" + b",".join([each.text for each in batch]) + b"]"
-            data = messages.frame_head(len(body)) + body
-        else:
-            data = b"".join([part for each in batch for part in (each.head, each.text)])
-        self._connection.transport.write(data)
+            return None
+        transport = self._connection.transport
+        return Seat(transport.get_write_buffer_size, transport.write)
 
     def close(self, code: int, reason: str) -> None:
         # The frame goes out now; the connection's own task sees to the rest.
@@ -313,8 +329,7 @@ class WebSocketServer:
         client = self._pump.join(_Socket(connection), connection.address)
         client.is_trusted = connection.is_trusted
         connection.client = client
-        connection.writable = self._pump.ready
-        connection.lost = self._pump.part
+        connection.pump = self._pump
         try:
             await self._converse(connection, client, talk)
         except (websockets.exceptions.ConnectionClosed, ClientGoneError):

@@ -40,7 +40,7 @@ class BinanceDesk:
 
     def begin(self, client: Client) -> None:
         """Meet a client that has just connected."""
-        client.outbox.dialect = self._hub.binance(self._address.form)
+        self._hub.speak(client.outbox, self._address.form)
         if client.is_trusted:
             self._subscribe_address(client)
 
@@ -128,7 +128,7 @@ class BinanceDesk:
             raise BadCallError(calls.WRONG_TYPE, "Invalid value type: expected Boolean", call.id)
         form = self._address.form._replace(is_combined=value)
         self._address = self._address._replace(form=form)
-        client.outbox.dialect = self._hub.binance(form)
+        self._hub.speak(client.outbox, form)
 
     def _require_combined(self, call: Call) -> None:
         if not call.params or call.params[0] != "combined":
