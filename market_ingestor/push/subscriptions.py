@@ -5,12 +5,12 @@ few logs that match its topic, however many clients read them; a client catches 
 when its socket can take more. So a wildcard costs per message sent, not per update.
 """
 
-import re
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.push.messages import TEXT_MAX, BadRequestError
 from market_ingestor.push.names import ANY
@@ -30,7 +30,7 @@ EVENT: Final = "event"
 CANDLE_FAMILIES: Final = frozenset({KLINE, CLOSED})
 
 _TOKENS: Final = {KLINE: 3, CLOSED: 3, TRADE: 2, STATS: 2, EVENT: 2}
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WHOLE_FEED: Final = "_"  # the symbol of events that concern a feed
 
 
 def parse_topic(text: str) -> Topic:
@@ -48,9 +48,13 @@ def parse_topic(text: str) -> Topic:
         raise BadRequestError("bad_topic", f"unknown kind of topic: {family[:32]!r}")
     if len(tokens) != wanted:
         raise BadRequestError("bad_topic", f"{family} topics have {wanted} parts behind the kind")
-    for token in tokens:
-        if token != ANY and not _TOKEN.fullmatch(token):
-            raise BadRequestError("bad_topic", f"not a valid part of a topic: {token[:32]!r}")
+    exchange, symbol = tokens[:2]
+    # A name is taken though nothing is known of it yet, one that can never be is not.
+    if exchange != ANY and not is_exchange_name(exchange):
+        raise BadRequestError("bad_topic", f"cannot be an exchange: {exchange[:32]!r}")
+    is_whole_feed = family == EVENT and symbol == WHOLE_FEED
+    if symbol != ANY and not is_whole_feed and not is_symbol_name(symbol):
+        raise BadRequestError("bad_topic", f"cannot be a symbol: {symbol[:32]!r}")
     if family in CANDLE_FAMILIES and tokens[2] != ANY and tokens[2] not in PERIOD_MS:
         raise BadRequestError("bad_topic", f"unknown period: {tokens[2][:32]!r}")
     return (family, *tokens)
