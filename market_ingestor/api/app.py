@@ -43,6 +43,7 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
         rate_limit_rps: Requests a second of one address, with bursts of twice that; 0: any.
         access: Who may ask.
         addresses: Where else this service is, by name, for ``/api/v1/info``.
+        exchanges: Those configured, which are known before anything is heard of them.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_rps: float = 0.0
     access: AccessPolicy = AccessPolicy()
     addresses: Mapping[str, str] = {}
+    exchanges: frozenset[str] = frozenset()
 
 
 def failure_response(problem: ApiProblemError) -> Response:

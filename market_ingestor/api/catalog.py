@@ -4,7 +4,7 @@ The list of the database is kept for a few seconds, so that a wrong symbol costs
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -26,12 +26,20 @@ class Catalog:
 
     Args:
         is_test_mode: Whether unnamed exchanges mean the simulated ones.
+        configured: Exchanges that are known though nothing of them was heard yet.
     """
 
-    def __init__(self, store: ReadStore, memory: Memory, is_test_mode: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: ReadStore,
+        memory: Memory,
+        is_test_mode: Callable[[], bool],
+        configured: Collection[str] = (),
+    ) -> None:
         self._store = store
         self._memory = memory
         self._is_test_mode = is_test_mode
+        self._configured = frozenset(configured)
         self._stored: Sequence[StoredSymbol] = ()
         self._read_at: float | None = None
         self._reading = asyncio.Lock()
@@ -127,6 +135,17 @@ class Catalog:
             return
         if not any((each.exchange, each.symbol) == instrument for each in await self.stored()):
             raise unknown_symbol(f"{symbol} on {exchange}")
+
+    async def has_exchange(self, exchange: str) -> bool:
+        """Return whether anything is, was or is to be recorded of an exchange.
+
+        Args:
+            exchange: As returned by `meant`.
+
+        Raises:
+            StoreUnavailableError: Nothing is known here, and the database cannot be asked.
+        """
+        return exchange in self._configured or bool(await self.listings(exchange))
 
     async def listings(self, exchange: str) -> list[Listing]:
         """Return every instrument of an exchange, by symbol; what is not known of it is None.

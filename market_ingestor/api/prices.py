@@ -16,6 +16,7 @@ from market_ingestor.api.ports import ReadStore
 from market_ingestor.api.proof import SpanProof, traded
 from market_ingestor.api.span import (
     LEVELS,
+    SPAN_DEFAULT,
     Range,
     Total,
     parse_span_us,
@@ -30,6 +31,7 @@ from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.stored import TradeSum
 
+COUNT_S_MAX: Final = 0.5  # for what only goes with the latest price
 KLINES_MAX: Final = 20_000  # of one level and span; a year of hours, should no day be configured
 
 Kind: TypeAlias = Literal["highest", "lowest", "average"]
@@ -41,6 +43,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     after_us: int
     to_us: int
+
+
+class Newest(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest trade of a symbol, and where it was."""
+
+    exchange: str
+    price: str
+    time_us: int
 
 
 class PriceQueries:
@@ -74,18 +84,17 @@ class PriceQueries:
         trade = self._memory.prices.get(self._catalog.meant(exchange), symbol)
         return None if trade is None else trade.price
 
-    async def latest(self, symbol: str, exchange: str | None, period: str | None) -> schema.Price:
-        """Return the price of the trade with the greatest (time, id).
-
-        Args:
-            period: How old it may be, None for any age.
+    async def newest(self, symbol: str, exchange: str | None) -> Newest:
+        """Return the trade with the greatest (time, id), however old.
 
         Raises:
             ApiProblemError: The symbol is not known, or has no trade.
             StoreUnavailableError: Memory knows none, and the table cannot be read.
         """
-        span = None if period is None else self.span(period)
         exchanges, symbol = await self._catalog.instruments(exchange, symbol)
+        return await self._newest(exchanges, symbol)
+
+    async def _newest(self, exchanges: Sequence[str], symbol: str) -> Newest:
         await asyncio.gather(*(self._recall(each, symbol) for each in exchanges))
         newest = max(
             (
@@ -95,21 +104,39 @@ class PriceQueries:
             ),
             default=None,
         )
-        if newest is None or (span is not None and newest[0].time_us <= span.after_us):
-            raise no_data(f"no trade of {symbol}" + (f" in {period}" if period else " yet"))
+        if newest is None:
+            raise no_data(f"no trade of {symbol} yet")
         trade, found_on = newest
-        total = None if span is None else await self._total_over(exchanges, symbol, span)
+        return Newest(exchange=found_on, price=trade.price, time_us=trade.time_us)
+
+    async def latest(self, symbol: str, exchange: str | None, period: str | None) -> schema.Price:
+        """Return the price of the trade with the greatest (time, id), and what goes with it.
+
+        Args:
+            period: How old it may be; None for any age, and a minute is what is counted.
+
+        Raises:
+            ApiProblemError: The symbol is not known, or has no trade.
+            StoreUnavailableError: Memory knows none, and the table cannot be read; or a period
+                was asked for and cannot be counted.
+        """
+        span = self.span(period or SPAN_DEFAULT)
+        exchanges, symbol = await self._catalog.instruments(exchange, symbol)
+        newest = await self._newest(exchanges, symbol)
+        if period is not None and newest.time_us <= span.after_us:
+            raise no_data(f"no trade of {symbol} in {period}")
+        total = await self._counted(exchanges, symbol, span, is_needed=period is not None)
         return schema.Price(
             symbol=symbol,
-            exchange=found_on,
-            price=trade.price,
-            time=trade.time_us // 1_000,
-            period=period,
-            from_=None if span is None else span.after_us // 1_000,
-            to=None if span is None else span.to_us // 1_000,
+            exchange=newest.exchange,
+            price=newest.price,
+            time=newest.time_us // 1_000,
+            period=span.text,
+            from_=span.after_us // 1_000,
+            to=span.to_us // 1_000,
             trade_count=None if total is None else total.trade_count,
             complete=None if total is None else total.is_complete,
-            simulated=is_simulated(found_on),
+            simulated=is_simulated(newest.exchange),
         )
 
     async def over(
@@ -196,8 +223,20 @@ class PriceQueries:
             raise no_data(f"no volume of {symbol} in {span.text}")
         return price
 
-    async def _total_over(self, exchanges: Sequence[str], symbol: str, span: Span) -> Total:
-        return _sum(await self._totals(exchanges, symbol, span))
+    async def _counted(
+        self, exchanges: Sequence[str], symbol: str, span: Span, *, is_needed: bool
+    ) -> Total | None:
+        """Sum up a span; None, unless it is needed, when the tables do not answer soon.
+
+        The price itself is in memory, and must not wait for them.
+        """
+        try:
+            async with asyncio.timeout(None if is_needed else COUNT_S_MAX):
+                return _sum(await self._totals(exchanges, symbol, span))
+        except (StoreUnavailableError, TimeoutError):
+            if is_needed:
+                raise
+            return None
 
     async def _totals(self, exchanges: Sequence[str], symbol: str, span: Span) -> list[Total]:
         return [await self._total(each, symbol, span) for each in exchanges]

@@ -68,7 +68,7 @@ class ApiRole:
         self._options = options
         self._memory = Memory(bus, tail_bytes=TAIL_BYTES, trade_bytes=TRADE_BYTES)
         self._control = control
-        catalog = Catalog(store, self._memory, self._is_test_mode)
+        catalog = Catalog(store, self._memory, self._is_test_mode, options.exchanges)
         queries = Queries(store, self._memory, catalog)
         klines = KlineQueries(
             store,

@@ -223,16 +223,17 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     ``exchange``: where the price was found; null for an average over several. ``time``: of the
     latest trade, else ``to``. The latest price without ``period`` is that of the trade with the
-    greatest (time, id), however old; what belongs to a period is null there.
+    greatest (time, id), however old; what is counted beside it is the last minute, and null when
+    the database does not answer soon enough.
     """
 
     symbol: str
     exchange: str | None
     price: str
     time: int
-    period: str | None
-    from_: int | None = msgspec.field(name="from")
-    to: int | None
+    period: str
+    from_: int = msgspec.field(name="from")
+    to: int
     trade_count: int | None
     complete: bool | None
     simulated: bool

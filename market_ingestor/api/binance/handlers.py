@@ -28,6 +28,7 @@ from market_ingestor.api.memory import Memory
 from market_ingestor.api.openapi import JSON
 from market_ingestor.api.prices import PriceQueries
 from market_ingestor.api.queries import Queries, TradeQuery
+from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.model.exchange import is_exchange_name
 from market_ingestor.model.listing import Listing
 from market_ingestor.model.period import BASE_PERIOD, MINUTE_MS
@@ -75,19 +76,19 @@ class BinanceHandlers:
 
     async def binance_ping(self, request: Request) -> Response:
         _params(request)
-        _exchange(request)
+        await self._require_exchange(_exchange(request))
         return _json({})
 
     async def binance_time(self, request: Request) -> Response:
         params = _params(request)
-        _exchange(request)
+        await self._require_exchange(_exchange(request))
         return _json(
             rows.ServerTime(server_time=rows.time_in(self._now_us(), is_micro=params.is_micro))
         )
 
     async def binance_no_markets(self, request: Request) -> Response:
         _params(request)
-        _exchange(request)
+        await self._require_exchange(_exchange(request))
         return _json(rows.NoMarkets(symbols=[]))
 
     async def binance_exchange_info(self, request: Request) -> Response:
@@ -213,17 +214,24 @@ class BinanceHandlers:
             )
         )
         day = rows.day_of(page.data)
-        newest = await self._prices.latest(symbol, meant, None)
+        newest = await self._prices.newest(symbol, meant)
         price = rows.weighted(day) or newest.price
         return _json(
             rows.AverageRow(
                 mins=AVERAGE_MINUTES,
                 price=price,
-                close_time=rows.time_in(newest.time * 1_000, is_micro=params.is_micro),
+                close_time=rows.time_in(newest.time_us, is_micro=params.is_micro),
             )
         )
 
     # -- what several endpoints need
+
+    async def _require_exchange(self, exchange: str) -> None:
+        """Refuse an exchange of which nothing is recorded, as far as that can be known now."""
+        with contextlib.suppress(StoreUnavailableError):
+            if await self._catalog.has_exchange(self._catalog.meant(exchange)):
+                return
+            raise unknown_exchange()
 
     async def _listings(self, exchange: str, params: BinanceParams) -> list[Listing]:
         """Return the instruments a request names, all of the exchange where it names none."""
@@ -234,7 +242,7 @@ class BinanceHandlers:
         if spellings is None:
             found = await self._catalog.listings(self._catalog.meant(exchange))
             if not found:
-                raise unknown_exchange()
+                await self._require_exchange(exchange)
         else:
             found = []
             for each in spellings:
@@ -249,7 +257,7 @@ class BinanceHandlers:
         found = [self._prices.known(exchange, each) for each in symbols]
         for at in [at for at, price in enumerate(found) if price is None][:RECALLED_MAX]:
             with contextlib.suppress(ApiProblemError):  # it has no trade yet
-                found[at] = (await self._prices.latest(symbols[at], exchange, None)).price
+                found[at] = (await self._prices.newest(symbols[at], exchange)).price
         return found
 
     async def _newest(

@@ -60,4 +60,5 @@ def api_options(settings: Settings) -> ApiOptions:
             "push": f"ws://{gateway.host}:{gateway.port}/ws",
             "tcp": f"{gateway.host}:{gateway.tcp_port}",
         },
+        exchanges=frozenset(name for name, each in settings.exchanges.items() if each.enabled),
     )

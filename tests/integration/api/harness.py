@@ -109,6 +109,7 @@ async def api(
         modes=modes,
         apply_s_max=apply_s_max,
     )
+    options.setdefault("exchanges", frozenset({"binance", "kraken"}))
     role = ApiRole(bus, store, ApiOptions(port=0, **options), control=control)
     task = asyncio.create_task(role.run())
     try:

@@ -256,7 +256,8 @@ async def test_refusals_are_binances(nats_server: NatsHandle, table: Table) -> N
         both = {"symbol": "BTCUSD", "symbols": '["BTCUSD"]'}
         assert await failed(client, f"{V3}/ticker/price", **both) == (400, -1128)
         assert await failed(client, f"{V3}/depth", symbol="BTCUSD") == (404, -1020)
-        assert await failed(client, "/binance/nowhere/api/v3/exchangeInfo") == (404, -1020)
+        for path in ("api/v3/exchangeInfo", "api/v3/ping", "api/v3/time", "fapi/v1/exchangeInfo"):
+            assert await failed(client, f"/binance/nowhere/{path}") == (404, -1020)
         assert await failed(client, "/binance/NO.WHERE/api/v3/ping") == (404, -1020)
         assert await failed(client, "/binance/nowhere/api/v3/klines", **good) == (400, -1121)
         assert await failed(client, "/api/v3/account") == (404, -1020)

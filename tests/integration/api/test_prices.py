@@ -329,6 +329,10 @@ async def test_what_was_not_traded_and_what_is_no_period(
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_symbol")
         answer = await client.get("/prices/latest/BTCUSDT?period=1m")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_data")
+        latest = await get(client, "/prices/latest/BTCUSDT")  # however old; the minute is counted
+        assert (latest["price"], latest["trade_count"], latest["period"]) == ("7.50", 0, "1m")
+        assert latest["to"] - latest["from"] == 60_000
+        assert latest["complete"] is False
         latest = await get(client, "/prices/latest/BTCUSDT", period="2h")
         assert (latest["price"], latest["trade_count"], latest["period"]) == ("7.50", 1, "2h")
         for bad in ("0s", "1", "m", "5m1h", "1h 5m", "-1m", "1e9d", "9999999d", "1M", "\u0663m"):
@@ -349,4 +353,6 @@ async def test_spans_need_the_database_and_the_latest_price_does_not(
             answer = await client.get("/prices/highest/BTCUSDT")
             assert answer.status_code == 503
             assert answer.headers["retry-after"]
-            assert (await get(client, "/prices/latest/BTCUSDT"))["exchange"] == "binance"
+            latest = await get(client, "/prices/latest/BTCUSDT")
+            assert (latest["exchange"], latest["period"]) == ("binance", "1m")
+            assert (latest["trade_count"], latest["complete"]) == (None, None)
