@@ -5,7 +5,9 @@ few values, or as many as configuration names. A process exports what belongs to
 zeros of a stage that runs elsewhere would look like a stage that stands still.
 """
 
-from collections.abc import Collection, Iterator
+from bisect import bisect_left
+from collections import Counter as Counting
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import prometheus_client
@@ -22,6 +24,21 @@ _NS: Final = "market_ingestor_"
 _LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 )  # fmt: skip
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes the values of a batch at once: one by one each costs about 1 us."""
+
+    def observe_many(self, values: Sequence[float]) -> None:
+        """Count values, which are mostly alike."""
+        bounds = self._upper_bounds
+        first = bisect_left(bounds, min(values))
+        if first == bisect_left(bounds, max(values)):
+            self._buckets[first].inc(len(values))
+        else:
+            for index, count in Counting(bisect_left(bounds, each) for each in values).items():
+                self._buckets[index].inc(count)
+        self._sum.inc(sum(values))
 
 
 class _Family:
@@ -42,8 +59,8 @@ class _Family:
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(_NS + name, text, labels, registry=self.registry)
 
-    def histogram(self, name: str, text: str, *labels: str, prefix: str = _NS) -> Histogram:
-        return Histogram(
+    def histogram(self, name: str, text: str, *labels: str, prefix: str = _NS) -> BatchHistogram:
+        return BatchHistogram(
             prefix + name, text, labels, buckets=_LATENCY_BUCKETS, registry=self.registry
         )
 

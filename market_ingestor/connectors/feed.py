@@ -53,15 +53,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         subject: Where it goes.
         message_id: Names exactly this payload, for ever.
         payload: The encoded batch.
-        trades: How many trades it holds.
-        time_us: Trade time of its first trade.
+        times_us: Trade time of each of its trades.
     """
 
     subject: str
     message_id: str
     payload: bytes
-    trades: int
-    time_us: int
+    times_us: Sequence[int]
+
+    @property
+    def trades(self) -> int:
+        """Return how many trades it carries."""
+        return len(self.times_us)
 
 
 class Lane:
@@ -160,8 +163,7 @@ class Lane:
                 subject=self._subject,
                 message_id=subjects.batch_id(feed.name, self.symbol, self.n),
                 payload=payload,
-                trades=len(trades),
-                time_us=trades[0].time_us,
+                times_us=[each.time_us for each in trades],
             )
         ]
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import prometheus_client
@@ -212,10 +212,13 @@ class IngestRole:
             self._exporter.export()
 
 
-def _observe_latency(exchange: str, seconds: float) -> None:
-    if seconds < 0:
-        metrics.clock_skew_total.labels(exchange).inc()
-    metrics.ingest_latency_seconds.labels(exchange).observe(max(seconds, 0.0))
+def _observe_latency(exchange: str, latencies_us: Sequence[int]) -> None:
+    if min(latencies_us) < 0:
+        ahead = sum(each < 0 for each in latencies_us)
+        metrics.clock_skew_total.labels(exchange).inc(ahead)
+        latencies_us = [max(each, 0) for each in latencies_us]
+    seconds = [each / 1e6 for each in latencies_us]
+    metrics.ingest_latency_seconds.labels(exchange).observe_many(seconds)
 
 
 class _Exporter:

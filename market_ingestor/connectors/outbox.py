@@ -29,7 +29,7 @@ EVENTS_MAX: Final = 10_000  # waiting while the bus is away; the oldest go, coun
 REFILLED_SHARE: Final = 0.5  # of the buffer, for venues that give back what a pause costs
 ROOM_POLL_S: Final = 0.05  # how soon a reader notices that the server accepts again
 
-Observer = Callable[[str, float], None]
+Observer = Callable[[str, Sequence[int]], None]
 
 
 def now_us() -> int:
@@ -46,8 +46,8 @@ class Outbox:
         guard: Knows how full the stream is; runs elsewhere too.
         buffer_trades: Trades that may wait here before readers pause; those of venues that give
             back what a pause costs do at half of it.
-        on_latency: Called with exchange and seconds from trade time to acknowledgement, once per
-            live batch, for its first trade.
+        on_latency: Called with the exchange and the microseconds from trade time to
+            acknowledgement of each trade of a live batch.
 
     Attributes:
         trades_max: The bound of `trades`; what one frame brings may overshoot it.
@@ -180,7 +180,7 @@ class Outbox:
             message.subject,
             message.payload,
             message.message_id,
-            on_done=functools.partial(self._done, account, feed, message.trades, message.time_us),
+            on_done=functools.partial(self._done, account, feed, message.times_us),
         )
 
     async def _flush(self) -> int:
@@ -219,12 +219,13 @@ class Outbox:
         return sent
 
     def _done(
-        self, account: Account, feed: Feed, trades: int, time_us: int, outcome: Outcome
+        self, account: Account, feed: Feed, times_us: Sequence[int], outcome: Outcome
     ) -> None:
         if isinstance(outcome, PubAck):
-            account.deliver(trades)
+            account.deliver(len(times_us))
             if self._on_latency is not None and feed.source == "ws":
-                self._on_latency(feed.exchange, (now_us() - time_us) / 1e6)
+                acknowledged_us = now_us()
+                self._on_latency(feed.exchange, [acknowledged_us - each for each in times_us])
         else:
-            account.refuse(trades)
+            account.refuse(len(times_us))
             _log.error("batch_refused", exchange=feed.exchange, error=str(outcome))

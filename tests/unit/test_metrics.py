@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from market_ingestor import metrics
 from tests.support.metrics import exposed, labels_of
@@ -73,3 +74,16 @@ def test_push_clients_have_their_old_name_as_well() -> None:
     assert "ws_connections_total 3.0" in lines
     assert "market_ingestor_push_clients 3.0" in lines
     metrics.push_clients.set(0)
+
+
+def test_values_of_a_batch_are_counted_like_single_ones() -> None:
+    registry = CollectorRegistry()
+    many = metrics.BatchHistogram("many", "", buckets=(1, 2, 5), registry=registry)
+    single = metrics.BatchHistogram("single", "", buckets=(1, 2, 5), registry=registry)
+    for batch in ([0.5], [0.0, 1.0, 1.5, 2.0, 3.0, 9.0], [1.2, 1.3], [7.0, 8.0]):
+        many.observe_many(batch)
+        for each in batch:
+            single.observe(each)
+    text = generate_latest(registry).decode()
+    lines = [line.split("_", 1)[1] for line in text.splitlines() if not line.startswith("#")]
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
