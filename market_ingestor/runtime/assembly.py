@@ -1,7 +1,8 @@
 """Puts a process together: connections, roles, health, supervisor. SHELL.
 
 Order: settings are valid and code is loaded before anything is opened; health answers before
-anything is connected; streams exist before a role starts.
+anything is connected; streams exist before a role starts, and so does the schema if the database
+is there.
 """
 
 import asyncio
@@ -14,41 +15,19 @@ from typing import Final
 import structlog
 
 from market_ingestor.config import Settings
-from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.runtime.bus_setup import prepare_bus
 from market_ingestor.runtime.health import HealthReport, health_app
 from market_ingestor.runtime.heartbeat import beating
 from market_ingestor.runtime.parts import PORTS, SHARED_PORT, Links, Parts
 from market_ingestor.runtime.role import Role
+from market_ingestor.runtime.schema import Schema
 from market_ingestor.runtime.shard import Shard
 from market_ingestor.runtime.supervisor import Supervisor
 from market_ingestor.runtime.web import WebServer, listen
-from market_ingestor.storage.migrate import migrate
 
 _log = structlog.get_logger(__name__)
 
-DATABASE_WAIT_S: Final = 5.0
-
-
-async def migrate_patiently(dsn: str) -> None:
-    """Apply the schema as soon as the database answers, however long that takes.
-
-    Runs beside the roles: trades and candles must not wait for the database. Until it is done
-    savers hold what they have, as for any other trouble of the database.
-
-    Raises:
-        StorageError: A migration failed, or an applied file was changed.
-    """
-    is_logged = False
-    while True:
-        try:
-            await migrate(dsn, connect_wait_s=DATABASE_WAIT_S)
-        except StoreUnavailableError as problem:
-            if not is_logged:
-                _log.warning("database_awaited", error=str(problem))
-                is_logged = True
-        else:
-            return
+SCHEMA_S_MAX: Final = 10.0  # for the schema; roles then start beside it
 
 
 def builder(name: str) -> Callable[[Parts], Awaitable[Role]]:
@@ -111,20 +90,28 @@ async def run_roles(
         supervisor = Supervisor(grace_s=settings.run.shutdown_grace_s, report=report, check=recheck)
         supervisor.handle_signals()
         parts = Parts(settings, links, shard, stack, report)
-        roles = await supervisor.unless_stopped(_prepare(builders, parts, links))
+        schema = None
+        if settings.database.migrate_on_start and "save" in names:
+            schema = stack.enter_context(Schema(settings.database.dsn.get_secret_value()))
+        roles = await supervisor.unless_stopped(_prepare(builders, parts, links, schema))
         if roles is None:
             return supervisor.will_reload
         if supervise is not None:
             supervise.set_result(supervisor)
         chores = [bus.until_ended() for bus in parts.buses]
-        if settings.database.migrate_on_start and "save" in names:
-            chores.append(migrate_patiently(settings.database.dsn.get_secret_value()))
+        if schema is not None:
+            chores.append(schema.applied())
         await supervisor.run(roles, chores=chores)
     return supervisor.will_reload
 
 
 async def _prepare(
-    builders: Sequence[Callable[[Parts], Awaitable[Role]]], parts: Parts, links: Links
+    builders: Sequence[Callable[[Parts], Awaitable[Role]]],
+    parts: Parts,
+    links: Links,
+    schema: Schema | None,
 ) -> list[Role]:
     await prepare_bus(links.setup, parts.settings.nats)
+    if schema is not None:
+        await schema.tried(SCHEMA_S_MAX)
     return [await build(parts) for build in builders]

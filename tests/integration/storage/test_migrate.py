@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from market_ingestor.errors import StorageError, StoreUnavailableError
+from market_ingestor.runtime.schema import Schema
 from market_ingestor.storage.migrate import Migration, load, migrate
 from market_ingestor.storage.timescale import Database
 from tests.integration.storage.harness import rows
@@ -34,6 +35,22 @@ async def test_applying_twice_and_at_once_applies_each_file_once(
         ]
     assert sorted(task.result() for task in racing) == [[], [], names]
     assert await migrate(postgres_dsn, use_timescale=has_timescale) == []
+
+
+async def test_a_process_starts_behind_the_schema_unless_the_database_is_away(
+    postgres_dsn: str,
+) -> None:
+    with Schema(postgres_dsn) as schema:
+        await schema.tried(60)
+        async with Database(postgres_dsn) as found:
+            assert await found.value("SELECT count(*) FROM market_trades") == 0
+        await schema.applied()
+    with Schema("postgresql://127.0.0.1:1/none") as schema:
+        async with asyncio.timeout(30):
+            await schema.tried(60)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await schema.applied()
 
 
 async def test_the_tables_are_those_of_the_contract(database: Database) -> None:
