@@ -1,6 +1,6 @@
 """Names found by pattern."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_ingestor.push.names import Names
@@ -10,6 +10,7 @@ NAME = st.tuples(st.sampled_from("ab"), st.sampled_from("cd"))
 PATTERN = st.tuples(st.sampled_from("ab*"), st.sampled_from("cd*"))
 
 
+@settings(deadline=None)
 @given(st.lists(NAME), st.lists(NAME), PATTERN)
 def test_pattern_finds_what_it_matches(
     come: list[tuple[str, str]], gone: list[tuple[str, str]], pattern: tuple[str, str]
