@@ -4,6 +4,7 @@ The floor parses the same frames into typed structs with Decimals and does nothi
 is cryptofeed's handler up to the user's callback.
 """
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,7 @@ class _Coinbase(msgspec.Struct, gc=False):
     size: Decimal
     price: Decimal
     product_id: str
-    time: str
+    time: datetime
 
 
 class _KrakenTrade(msgspec.Struct, gc=False):
@@ -77,7 +78,7 @@ class _KrakenTrade(msgspec.Struct, gc=False):
     price: Decimal
     qty: Decimal
     trade_id: int
-    timestamp: str
+    timestamp: datetime
 
 
 class _Kraken(msgspec.Struct, gc=False):

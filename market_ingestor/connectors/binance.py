@@ -11,6 +11,8 @@ import msgspec
 
 from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
+    NonEmpty,
+    TradeIdNumber,
     as_mapping,
     checked_trade,
     event_of,
@@ -18,6 +20,7 @@ from market_ingestor.connectors.fields import (
     open_object,
     request_number,
     text_of,
+    trade_of,
     us_from_ms,
 )
 from market_ingestor.connectors.pages import decode_body, history_rows, read_instruments, step
@@ -56,8 +59,8 @@ _LIMITS: Final = Limits(
 )
 
 
-class _Data(msgspec.Struct, gc=False):
-    """The payload of a stream; without the trade's fields it is another stream's.
+class _Data(msgspec.Struct, gc=False, tag_field="e", tag="trade"):
+    """The payload of a trade stream; without one of these it needs a closer look.
 
     web-socket-streams.md, "Trade Streams". ``m``, "is the buyer the market maker?", makes the
     taker the seller::
@@ -67,19 +70,18 @@ class _Data(msgspec.Struct, gc=False):
          "T":1680652799999,"m":true,"M":true}}
     """
 
-    event: str = msgspec.field(name="e", default="")
-    symbol: str = msgspec.field(name="s", default="")
-    trade_id: int | None = msgspec.field(name="t", default=None)
-    price: str = msgspec.field(name="p", default="")
-    quantity: str = msgspec.field(name="q", default="")
-    time_ms: int | None = msgspec.field(name="T", default=None)
-    is_buyer_maker: bool | None = msgspec.field(name="m", default=None)
+    symbol: NonEmpty = msgspec.field(name="s")
+    trade_id: TradeIdNumber = msgspec.field(name="t")
+    price: str = msgspec.field(name="p")
+    quantity: str = msgspec.field(name="q")
+    time_ms: int = msgspec.field(name="T")
+    is_buyer_maker: bool = msgspec.field(name="m")
 
 
 class _Frame(msgspec.Struct, gc=False):
-    """A wrapped payload; if ``data`` is absent, an answer or an event of the connection."""
+    """A wrapped payload."""
 
-    data: _Data | None = None
+    data: _Data
 
 
 class _Filter(msgspec.Struct, gc=False):
@@ -148,19 +150,8 @@ class Binance(msgspec.Struct, frozen=True, gc=False):
             data = _FRAMES.decode(frame).data
         except DECODE_ERRORS:
             return _decode_odd(frame)
-        if data is None or data.event == "serverShutdown":
-            return _decode_odd(frame)
-        if data.event != "trade":
-            return [Ignored()]
-        if not data.symbol:
-            return [Rejected("bad_type", excerpt(frame))]
-        trade = checked_trade(
-            id=data.trade_id,
-            price=data.price,
-            amount=data.quantity,
-            side=_taker(data.is_buyer_maker),
-            time_us=us_from_ms(data.time_ms),
-        )
+        side: Side = "sell" if data.is_buyer_maker else "buy"
+        trade = trade_of(data.trade_id, data.price, data.quantity, side, data.time_ms * 1000)
         return event_of(data.symbol, trade)
 
     def instruments_request(self) -> RestRequest:

@@ -5,18 +5,20 @@ Documents: https://bybit-exchange.github.io/docs/v5/
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
+    TradeIdNumber,
     checked_trade,
     events_of,
     open_frame,
     open_object,
     request_number,
     text_of,
+    trade_of,
     us_from_ms,
     us_from_ms_text,
 )
@@ -66,11 +68,11 @@ _LIMITS: Final = Limits(
 
 
 class _Row(msgspec.Struct, gc=False):
-    time_ms: int = msgspec.field(name="T", default=0)
-    side: str = msgspec.field(name="S", default="")
-    volume: str = msgspec.field(name="v", default="")
-    price: str = msgspec.field(name="p", default="")
-    trade_id: str = msgspec.field(name="i", default="")
+    time_ms: int = msgspec.field(name="T")
+    side: Literal["Buy", "Sell"] = msgspec.field(name="S")
+    volume: str = msgspec.field(name="v")
+    price: str = msgspec.field(name="p")
+    trade_id: TradeIdNumber = msgspec.field(name="i")
 
 
 class _Push(msgspec.Struct, gc=False):
@@ -131,7 +133,7 @@ class _Envelope(msgspec.Struct, gc=False):
     result: _List = _List()
 
 
-_PUSHES: Final = msgspec.json.Decoder(_Push)
+_PUSHES: Final = msgspec.json.Decoder(_Push, strict=False)  # ids are integers in text
 _ROWS: Final = msgspec.json.Decoder(_Rows)
 _LISTED: Final = msgspec.json.Decoder(_Listed)
 _ENVELOPES: Final = msgspec.json.Decoder(_Envelope)
@@ -176,13 +178,7 @@ class Bybit(msgspec.Struct, frozen=True, gc=False):
         return events_of(
             topic.removeprefix(TOPIC),
             [
-                checked_trade(
-                    id=row.trade_id,
-                    price=row.price,
-                    amount=row.volume,
-                    side=_SIDES.get(row.side),
-                    time_us=row.time_ms * 1000,
-                )
+                trade_of(row.trade_id, row.price, row.volume, _SIDES[row.side], row.time_ms * 1000)
                 for row in push.data
             ],
         )

@@ -13,12 +13,16 @@ import msgspec
 
 from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
+    NonEmpty,
+    TradeIdNumber,
     checked_id,
     checked_trade,
     event_of,
     open_frame,
     open_object,
     text_of,
+    trade_of,
+    us_from_instant,
     us_from_rfc3339,
 )
 from market_ingestor.connectors.pages import decode_body, page_backward, read_instruments, step
@@ -63,14 +67,30 @@ class _Channel(msgspec.Struct, gc=False):
     product_ids: list[str] = []
 
 
-class _Frame(msgspec.Struct, gc=False):
-    """Every message of the feed; which fields count depends on ``type``.
+class _Match(msgspec.Struct, gc=False, tag_field="type", tag="match"):
+    """A trade; ``side`` is the maker's.
 
-    exchange/websocket-feed/channels. ``last_match`` is the trade before the subscription::
+    exchange/websocket-feed/channels, "Match"::
 
         {"type":"match","trade_id":712345678,"maker_order_id":"...","taker_order_id":"...",
          "side":"sell","size":"0.01200000","price":"91234.57","product_id":"BTC-USD",
          "sequence":90012345689,"time":"2026-11-20T00:00:00.540212Z"}
+    """
+
+    trade_id: TradeIdNumber
+    side: Side
+    size: str
+    price: str
+    product_id: NonEmpty
+    time: str
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """Every other message of the feed; which fields count depends on ``type``.
+
+    exchange/websocket-feed/channels. ``last_match`` is the trade before the subscription::
+
+        {"type":"last_match", and otherwise like a match}
         {"type":"heartbeat","sequence":90012345700,"last_trade_id":712345678,
          "product_id":"BTC-USD","time":"2026-11-20T00:00:01.000123Z"}
         {"type":"subscriptions","channels":[{"name":"matches","product_ids":["BTC-USD"]}]}
@@ -79,11 +99,7 @@ class _Frame(msgspec.Struct, gc=False):
 
     type: str = ""
     trade_id: int | None = None
-    side: str = ""
-    size: str = ""
-    price: str = ""
     product_id: str = ""
-    time: str = ""
     last_trade_id: int | None = None
     channels: list[_Channel] = []
     message: str = ""
@@ -109,6 +125,7 @@ class _Product(msgspec.Struct, gc=False):
     trading_disabled: bool = False
 
 
+_MATCHES: Final = msgspec.json.Decoder(_Match)
 _FRAMES: Final = msgspec.json.Decoder(_Frame)
 _PRODUCTS: Final = msgspec.json.Decoder(_Product)
 _LISTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -142,19 +159,15 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
     def decode(self, frame: bytes | str) -> Sequence[Event]:
         """Return what a frame means; every match comes in a frame of its own."""
         try:
-            wire = _FRAMES.decode(frame)
+            wire = _MATCHES.decode(frame)
         except DECODE_ERRORS:
-            return _decode_odd(frame)
-        if wire.type != "match":
-            return [_control(wire, frame)]
-        if not wire.product_id:
-            return [Rejected("bad_type", excerpt(frame))]
-        trade = checked_trade(
-            id=wire.trade_id,
-            price=wire.price,
-            amount=wire.size,
-            side=_TAKERS.get(wire.side),
-            time_us=us_from_rfc3339(wire.time),
+            return _decode_other(frame)
+        trade = trade_of(
+            wire.trade_id,
+            wire.price,
+            wire.size,
+            _TAKERS[wire.side],
+            us_from_instant(wire.time),
         )
         return event_of(wire.product_id, trade)
 
@@ -187,6 +200,14 @@ class Coinbase(msgspec.Struct, frozen=True, gc=False):
 def _request(kind: str, venue_symbols: Sequence[str]) -> str:
     request = {"type": kind, "product_ids": venue_symbols, "channels": CHANNELS}
     return msgspec.json.encode(request).decode()
+
+
+def _decode_other(frame: bytes | str) -> Sequence[Event]:
+    try:
+        wire = _FRAMES.decode(frame)
+    except DECODE_ERRORS:
+        return _decode_odd(frame)
+    return _decode_odd(frame) if wire.type == "match" else [_control(wire, frame)]
 
 
 def _control(wire: _Frame, frame: bytes | str) -> Event:

@@ -4,10 +4,11 @@ Owns what a valid id, price, amount and time is, and how each notation of time b
 microseconds. Must never know a venue, and never use a float: digits and instants stay exact.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -21,14 +22,32 @@ from market_ingestor.model.trade import TRADE_ID_MAX, Side, TextTrade, Trade
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 ID_DIGITS_MAX: Final = 19  # of 2**63 - 1
+PRICES_MAX: Final = 4_096  # remembered, of all venues; then from the start again
+SECONDS_MAX: Final = 64  # likewise
 PLAIN_CHARS_MAX: Final = 39  # so many digits cannot break any bound of model.decimals
+# Ids as numbers: what lies outside is refused before it becomes an integer of any size. A decoder
+# that is not strict takes them from text as well.
+TradeIdNumber: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=TRADE_ID_MAX)]
+NonEmpty: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+
 TIME_US_MIN: Final = 1_230_768_000_000_000  # 2009-01-01: no such market is older
 TIME_US_MAX: Final = 7_258_118_400_000_000  # 2200-01-01: beyond it the unit was misread
 VALUE_CHARS_MAX: Final = 40  # four values then fit an excerpt
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US_DIGITS: Final = 6  # digits of a second's fraction that we keep
-_SECOND_CHARS: Final = 19  # of ``2026-11-20T00:00:00``
+_SECOND_CHARS: Final = 20  # of ``2026-11-20T00:00:00.``
+_INSTANT_CHARS: Final = 27  # of ``2026-11-20T00:00:00.540212Z``
+
+# A number beyond doubt: positive, plain and so short that no bound of `model.decimals` is near. The
+# pattern takes a third of the time of string methods.
+_beyond_doubt: Final = re.compile(
+    r"(?=[0.]*+[1-9])[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+", re.ASCII
+).fullmatch
+# Prices come again and again: finding one here takes a tenth of matching it.
+_prices: Final[set[str]] = set()
+# Trades of one second come together: only the first reads its date. By what precedes the fraction.
+_seconds: Final[dict[str, int]] = {}
 
 # Numbers become Decimal: out-of-range ones then do not spoil what is around them.
 _LOOSE: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -141,11 +160,26 @@ def us_from_rfc3339(value: object) -> int | None:
     Zero to nine digits of a second's fraction; those beyond the microsecond are cut, not rounded,
     so that a time never moves into the next window.
     """
-    if (
-        not isinstance(value, str)
-        or value[10:11] != "T"
-        or value[19:20] not in {".", "Z", "+", "-"}
-    ):
+    return us_from_instant(value) if isinstance(value, str) else None
+
+
+def us_from_instant(text: str) -> int | None:
+    """Return what `us_from_rfc3339` does, in half of its time within a second seen before."""
+    second_us = _seconds.get(text[:_SECOND_CHARS])
+    if second_us is not None and len(text) == _INSTANT_CHARS and text[-1] == "Z":
+        fraction = text[_SECOND_CHARS:-1]
+        if fraction.isdecimal() and text.isascii():
+            return second_us + int(fraction)
+    time_us = _us_from_rfc3339(text)
+    if time_us is not None and len(text) == _INSTANT_CHARS and text[-1] == "Z":
+        if len(_seconds) >= SECONDS_MAX:
+            _seconds.clear()
+        _seconds[text[:_SECOND_CHARS]] = time_us - time_us % 1_000_000
+    return time_us
+
+
+def _us_from_rfc3339(value: str) -> int | None:
+    if value[10:11] != "T" or value[19:20] not in {".", "Z", "+", "-"}:
         return None  # fromisoformat alone takes dates, week dates and local times too
     if value[4] != "-" or value[7] != "-" or value[13] != ":" or value[16] != ":":
         return None
@@ -155,6 +189,35 @@ def us_from_rfc3339(value: object) -> int | None:
     except (ValueError, TypeError, OverflowError):  # no date; no offset; beyond year 1 or 9999
         return None
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def trade_of(
+    trade_id: int, price: str, amount: str, side: Side, time_us: int | None
+) -> TextTrade | Rejected:
+    """Return what `checked_trade` does, in a third of its time for a trade without doubt.
+
+    Args:
+        trade_id: As `TradeIdNumber` admits it.
+        price: Text; ``amount`` likewise. Otherwise as for `checked_trade`.
+    """
+    if (
+        (price in _prices or _is_price(price))
+        and _beyond_doubt(amount)
+        and time_us is not None
+        and TIME_US_MIN <= time_us < TIME_US_MAX
+    ):
+        return Trade(id=str(trade_id), price=price, amount=amount, side=side, time_us=time_us)
+    return checked_trade(id=trade_id, price=price, amount=amount, side=side, time_us=time_us)
+
+
+def _is_price(text: str) -> bool:
+    """Return whether a price is beyond doubt, and remember it."""
+    if not _beyond_doubt(text):
+        return False
+    if len(_prices) >= PRICES_MAX:
+        _prices.clear()
+    _prices.add(text)
+    return True
 
 
 def checked_trade(
@@ -221,8 +284,10 @@ def event_of(venue_symbol: str, result: TextTrade | Rejected) -> list[Event]:
     return [result] if isinstance(result, Rejected) else [Trades(venue_symbol, (result,))]
 
 
-def events_of(venue_symbol: str, results: Iterable[TextTrade | Rejected]) -> list[Event]:
+def events_of(venue_symbol: str, results: Sequence[TextTrade | Rejected]) -> list[Event]:
     """Return one `Trades` with what is good, in order, then each `Rejected`."""
+    if len(results) == 1:  # nearly always
+        return event_of(venue_symbol, results[0])
     trades: list[TextTrade] = []
     rejected: list[Event] = []
     for result in results:

@@ -14,6 +14,8 @@ import msgspec
 
 from market_ingestor.connectors.fields import (
     DECODE_ERRORS,
+    NonEmpty,
+    TradeIdNumber,
     as_mapping,
     checked_trade,
     events_of,
@@ -22,6 +24,8 @@ from market_ingestor.connectors.fields import (
     open_object,
     request_number,
     text_of,
+    trade_of,
+    us_from_instant,
     us_from_rfc3339,
     us_from_seconds,
 )
@@ -84,16 +88,18 @@ _LIMITS: Final = Limits(
 
 
 class _Row(msgspec.Struct, gc=False):
-    symbol: str = ""
-    side: str = ""
-    price: msgspec.Raw = msgspec.Raw()
-    qty: msgspec.Raw = msgspec.Raw()
-    trade_id: int | None = None
-    timestamp: str = ""
+    symbol: NonEmpty
+    side: Side
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    trade_id: TradeIdNumber
+    timestamp: str
 
 
-class _Push(msgspec.Struct, gc=False):
+class _Push(msgspec.Struct, gc=False, tag_field="channel", tag=CHANNEL):
     """A push of the trade channel: one trade or more, ``side`` being the taker's.
+
+    Without one of these fields it needs a closer look.
 
     websocket-v2/trade; a ``snapshot`` holds the newest 50, oldest first::
 
@@ -102,7 +108,6 @@ class _Push(msgspec.Struct, gc=False):
          "timestamp":"2026-11-20T00:00:00.771402Z"}]}
     """
 
-    channel: str
     data: list[_Row]
 
 
@@ -201,19 +206,28 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
             push = _PUSHES.decode(frame)
         except DECODE_ERRORS:
             return _decode_odd(frame)
-        if push.channel != CHANNEL:
-            return [_control(push.channel)]
-        results: dict[str, list[TextTrade | Rejected]] = {}
-        for row in push.data:
-            trade = checked_trade(
-                id=row.trade_id,
-                price=number_text(row.price),
-                amount=number_text(row.qty),
-                side=_SIDES.get(row.side),
-                time_us=us_from_rfc3339(row.timestamp),
+        rows = push.data
+        trades = [
+            trade_of(
+                row.trade_id,
+                str(row.price, "latin-1"),  # `number_text` without the call
+                str(row.qty, "latin-1"),
+                row.side,
+                us_from_instant(row.timestamp),
             )
-            results.setdefault(row.symbol, []).append(trade)
-        return _events(results)
+            for row in rows
+        ]
+        symbols = {row.symbol for row in rows}
+        if len(symbols) == 1:  # nearly always
+            return events_of(rows[0].symbol, trades)
+        return [
+            event
+            for symbol in dict.fromkeys(row.symbol for row in rows)
+            for event in events_of(
+                symbol,
+                [trade for row, trade in zip(rows, trades, strict=True) if row.symbol == symbol],
+            )
+        ]
 
     def instruments_request(self) -> RestRequest:
         """Return the request for the pairs."""

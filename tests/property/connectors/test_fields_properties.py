@@ -12,6 +12,8 @@ from market_ingestor.connectors.fields import (
     TIME_US_MIN,
     checked_id,
     checked_number,
+    checked_trade,
+    trade_of,
     us_from_rfc3339,
     us_from_seconds,
 )
@@ -22,6 +24,7 @@ numberlike = st.text(alphabet=string.digits + ".eE+-_ \u0661", max_size=90)
 scientific = st.tuples(st.integers(), st.integers(min_value=-90, max_value=90)).map(
     lambda parts: f"{parts[0]}E{parts[1]}"
 )
+decimal_texts = st.text(string.digits + ".", min_size=1, max_size=42)
 times_us = st.integers(min_value=TIME_US_MIN, max_value=TIME_US_MAX - 1)
 
 
@@ -81,3 +84,42 @@ def test_time_is_an_integer_or_none(text: str) -> None:
 def test_decimal_seconds_are_cut_to_microseconds(seconds: int, fraction: str) -> None:
     text = f"{seconds}.{fraction}" if fraction else str(seconds)
     assert us_from_seconds(text) == int(Decimal(text).scaleb(6))
+
+
+@unhurried
+@given(
+    st.integers(min_value=0, max_value=2**63 - 1),
+    st.one_of(numberlike, decimal_texts),
+    st.one_of(numberlike, decimal_texts),
+    st.one_of(st.none(), st.integers(), times_us),
+)
+@example(0, "0.10", "1", TIME_US_MIN)
+@example(1, "0", "1", TIME_US_MIN)
+@example(1, "1", "0.000", TIME_US_MIN)
+@example(1, "1 2", "3", TIME_US_MIN)
+@example(1, "1.", "3", TIME_US_MIN)
+@example(1, "1", ".3", TIME_US_MIN)
+@example(1, "1", "3\n", TIME_US_MIN)
+@example(1, "9" * 21, "1." + "1" * 19, TIME_US_MIN)
+@example(1, "1", "1", TIME_US_MAX)
+def test_quick_check_says_what_the_full_one_says(
+    number: int, price: str, amount: str, time_us: int | None
+) -> None:
+    for _ in range(2):  # a price seen before takes another way
+        found = trade_of(number, price, amount, "buy", time_us)
+        assert found == checked_trade(
+            id=number, price=price, amount=amount, side="buy", time_us=time_us
+        )
+
+
+@unhurried
+@given(times_us, st.text("0123456789.\u0663-", max_size=7))
+@example(TIME_US_MIN, "540212")
+@example(TIME_US_MIN, "00000\u0663")
+@example(TIME_US_MIN, "00000\u00b2")
+@example(TIME_US_MIN, "+12345")
+def test_instant_is_the_same_within_a_second_seen_before(time_us: int, fraction: str) -> None:
+    second = datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+    assert us_from_rfc3339(f"{second}540212Z") == time_us // 1_000_000 * 1_000_000 + 540_212
+    in_full = us_from_rfc3339(f"{second}{fraction}+00:00")  # only "Z" takes the quick way
+    assert us_from_rfc3339(f"{second}{fraction}Z") == in_full
