@@ -14,7 +14,7 @@ import structlog
 from market_ingestor.errors import ConfigError
 from market_ingestor.runtime.health import HealthReport
 from market_ingestor.runtime.role import Role
-from market_ingestor.runtime.systemd import notify, reloading
+from market_ingestor.runtime.systemd import notify, ready, reloading
 
 _log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class Supervisor:
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         self._report.roles = self._roles
         self._report.is_started = True
-        notify("READY=1")
+        notify(ready())
         _log.info("process_started", roles=[role.name for role in self._roles])
         try:
             await self._first_end({stop, *tasks.values()}, set(side))

@@ -4,6 +4,9 @@ import contextlib
 import os
 import socket
 import time
+from typing import Final
+
+RELOAD_WATCHDOG_US: Final = 120_000_000  # nobody beats while the program is loaded anew
 
 
 def notify(state: str) -> None:
@@ -21,6 +24,17 @@ def notify(state: str) -> None:
         datagram.send(state.encode())
 
 
+def ready() -> str:
+    """Return the words for a process that does its work, and is watched as its unit says."""
+    return "\n".join(["READY=1", *_watchdog(os.environ.get("WATCHDOG_USEC"))])
+
+
 def reloading() -> str:
-    """Return the words for a process that goes away to come back; READY=1 ends it."""
-    return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+    """Return the words for a process that goes away to come back; `ready` ends it."""
+    watched = RELOAD_WATCHDOG_US if "WATCHDOG_USEC" in os.environ else None
+    now_us = time.monotonic_ns() // 1000
+    return "\n".join(["RELOADING=1", f"MONOTONIC_USEC={now_us}", *_watchdog(watched)])
+
+
+def _watchdog(limit_us: str | int | None) -> list[str]:
+    return [f"WATCHDOG_USEC={limit_us}"] if limit_us is not None else []

@@ -123,7 +123,7 @@ async def test_a_role_tells_its_manager_the_whole_of_its_life(
     )
     config.write_text(right)
     await nats_server.stop()
-    env = {"NOTIFY_SOCKET": str(manager.path)}
+    env = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "20000000"}
     arguments = ("run", "gateway", "--config", str(config))
     async with command(*arguments, log=tmp_path / "log", env=env) as role:
         # NATS is away: the start may take as long as that lasts.
@@ -142,7 +142,10 @@ async def test_a_role_tells_its_manager_the_whole_of_its_life(
         config.write_text(right + "[klines]\nlateness_s = 3\n")
         role.send(signal.SIGHUP)
         await role.until(lambda: manager.count("READY=1") == 2, 30)
-        assert manager.heard("RELOADING=1")
+        said = manager.listen()
+        away = said.index("RELOADING=1")
+        assert "WATCHDOG_USEC=120000000" in said[away:]  # nobody beats while it loads
+        assert said[-1 - said[::-1].index("READY=1") :][1] == "WATCHDOG_USEC=20000000"
         assert not manager.heard("STOPPING=1")
 
         role.send(signal.SIGTERM)
