@@ -1,8 +1,9 @@
-"""Which fault comes when: a pure function of a seed and a length.
+"""Which fault comes when: a pure function of a seed.
 
 Kinds are dealt like cards: shuffled, each once, then shuffled again. So every kind comes about
 equally often, and in a run that is long enough each of them. An episode holds some faults
-that do not concern the same part; the next begins when the system has recovered.
+that do not concern the same part; the next begins when the system has recovered. How many there
+are is decided by the clock of the run.
 """
 
 import random
@@ -34,7 +35,6 @@ LONG_MINUTES: Final = 5.0  # from here on there is time for every kind, also for
 TOGETHER: Final = (1, 3)  # faults of an episode, in a long run
 CROWDED: Final = (2, 6)  # and in a short one, which must show much in little time
 APART_S: Final = 1.5  # between the begins of two faults of an episode, at most
-CALM_S: Final = 3.0  # what recovery takes as a rule
 PAST_ACK_WAIT_S: Final = 8.0  # a saver's messages come again after six
 FULL_QUEUE_S: Final = 9.0  # ingest pauses its sockets for five, then closes them
 JANITOR_S: Final = 14.0  # savers make room in a full stream every ten
@@ -51,26 +51,22 @@ class Planned(msgspec.Struct, frozen=True):
 Episode = tuple[Planned, ...]
 
 
-def schedule(seed: int, minutes: float, only: str = "") -> list[Episode]:
-    """Return the episodes of a run of about so many minutes; equal arguments, equal plan.
+def schedule(seed: int, minutes: float, only: str = "") -> Iterator[Episode]:
+    """Give episodes without end; equal arguments, equal plan.
 
     Args:
+        minutes: How long the run will be: a short one is crowded.
         only: Faults whose kind has this text in it, all by default.
 
     Raises:
         ValueError: There is no such kind.
     """
     dice = random.Random(f"faults/{seed}")
-    left_s = minutes * 60
-    episodes: list[Episode] = []
     is_long = minutes >= LONG_MINUTES
     dealer = _dealt(dice, only, is_long=is_long)
     held: list[Fault] = []
-    while left_s > 0:
-        episode = _episode(dice, dealer, held, TOGETHER if is_long else CROWDED)
-        episodes.append(episode)
-        left_s -= max(each.at_s + each.fault.seconds for each in episode) + CALM_S
-    return episodes
+    while True:
+        yield _episode(dice, dealer, held, TOGETHER if is_long else CROWDED)
 
 
 def _episode(

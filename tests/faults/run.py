@@ -107,7 +107,6 @@ async def run(
         tells: Whether the journal is printed as well.
     """
     report = Report(seed=seed, minutes=minutes, size=size, only=only)
-    episodes = schedule(seed, minutes, only)
     with contextlib.closing(Journal(folder / "journal.jsonl", tells=tells)) as journal:
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(built(folder, journal, seed=seed, size=size))
@@ -117,8 +116,11 @@ async def run(
             await recover(world, collector)
             journal.note("started")
             whole_minute = math.ceil(time.time() / MINUTE_S) * MINUTE_S
-            for number, episode in enumerate(episodes):
+            over = time.monotonic() + minutes * MINUTE_S
+            for number, episode in enumerate(schedule(seed, minutes, only)):
                 await _carry_out(world, collector, number, episode)
+                if time.monotonic() > over:
+                    break
             # The minute of the start is cut and proves little: a short run waits for the next.
             await asyncio.sleep(max(whole_minute + NEW_MINUTE_S - time.time(), 0))
             await _settle(world, stack, collector)
@@ -158,8 +160,9 @@ async def _happen(world: World, number: int, planned: Planned) -> None:
     fault, journal = planned.fault, world.journal
     await asyncio.sleep(planned.at_s)
     journal.note("fault begins", episode=number, kind=fault.kind, seconds=fault.seconds)
-    await fault.begin(world)
-    await asyncio.sleep(fault.seconds)
+    async with asyncio.TaskGroup() as tasks:  # some begins last as long as the fault
+        tasks.create_task(fault.begin(world))
+        tasks.create_task(asyncio.sleep(fault.seconds))
     await fault.end(world)
     journal.counted(fault.kind)
     journal.note("fault ended", episode=number, kind=fault.kind)
