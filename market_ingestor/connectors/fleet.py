@@ -340,33 +340,49 @@ class Fleet:
     async def _restore_all(self, tracks: Sequence[Track]) -> None:
         """Learn which ids were delivered; what is missing below the first live id is a gap."""
         exchange = self.context.exchange
+        stored: dict[str, StoredIds] = {}
+        symbols = [track.instrument.symbol for track in tracks]
         async with self._scan:
-            symbols = [track.instrument.symbol for track in tracks]
-            stored = await read_back(self._bus, exchange, symbols)
-            await self._gap_news.read()
+            # First of all it asks where the stream ends: before our own trades are in it.
+            async for stored in read_back(self._bus, exchange, symbols):
+                await self._gap_news.read()
+                for track in tracks:
+                    self._restore(track, stored[track.instrument.symbol])
         async with asyncio.TaskGroup() as tasks:
             for track in tracks:
-                tasks.create_task(self._restore(track, stored[track.instrument.symbol]))
+                if stored[track.instrument.symbol].is_empty:
+                    tasks.create_task(self._restore_known(track))
+        for track in tracks:
+            self._resume(track)
 
-    async def _restore(self, track: Track, stored: StoredIds) -> None:
-        exchange, symbol = self.context.exchange, track.instrument.symbol
-        known = None
-        if stored.is_empty and self._known_ids is not None:
-            async with self._questions:
-                known = await ask_known(self._known_ids, exchange, symbol)
+    def _restore(self, track: Track, stored: StoredIds) -> None:
+        """Have what the stream holds, as far as it was read, count as there."""
+        if stored.is_empty:
+            return
         now = asyncio.get_running_loop().time()
-        if not stored.is_empty:
-            given_up = self._gap_news.said.given_up(symbol)
-            track.finder.restore(stored.intervals, stored.time_us, now, given_up)
-        elif known is not None:
-            time_us = known.time_us
+        given_up = self._gap_news.said.given_up(track.instrument.symbol)
+        track.finder.restore(stored.intervals, stored.time_us, now, given_up)
+        if track.finder.needs_look:
+            self.context.suspects.add(track)
+
+    async def _restore_known(self, track: Track) -> None:
+        """Begin at what was saved, where the stream holds nothing."""
+        if self._known_ids is None:
+            return
+        async with self._questions:
+            known = await ask_known(self._known_ids, self.context.exchange, track.instrument.symbol)
+        if known is not None:
+            time_us, now = known.time_us, asyncio.get_running_loop().time()
             track.finder.restore([(known.id, known.id)], lambda _: time_us, now)
-        ours = self.refiller.unsettled
+            if track.finder.needs_look:
+                self.context.suspects.add(track)
+
+    def _resume(self, track: Track) -> None:
+        """Settle what others found and left, now that it is known what of it is there."""
+        symbol, ours = track.instrument.symbol, self.refiller.unsettled
         for gap in self._gap_news.said.open(symbol):
             if key_of(symbol, gap) not in ours:
                 self.refiller.resume(track, gap)
-        if track.finder.needs_look:
-            self.context.suspects.add(track)
 
     def _adopt(self, symbol: str, gap: FoundGap) -> None:
         """Settle a hole that another process, still alive when we started, left behind."""

@@ -74,6 +74,7 @@ class GapFinder:
         self._resets: list[IdReset] = []
         self._newest = -2  # two below the lowest id there can be: nothing follows it directly
         self._newest_time_us = 0
+        self._first_live: int | None = None
         self._anchor: int | None = None
         self._anchor_time_us = 0
 
@@ -103,6 +104,8 @@ class GapFinder:
         below = self._present.below(trade_id)
         if not self._present.add_range(trade_id, trade_id):
             return
+        if self._first_live is None or trade_id < self._first_live:
+            self._first_live = trade_id
         from_time_us = self._newest_time_us if below == self._newest else 0
         if trade_id > self._newest:
             self._newest = trade_id
@@ -163,7 +166,7 @@ class GapFinder:
             given_up: Holes that were asked for in vain: settled, unless more or less is missing
                 in one now than its last owner missed, who may have died with trades in flight.
         """
-        first_live = self._present.lowest
+        first_live = self._first_live
         for first, last in known:
             self._present.add_range(first, last)
         lowest, highest = self._present.lowest, self._present.highest

@@ -5,8 +5,9 @@ newest message, and a refill may be the newest message.
 """
 
 import asyncio
+import contextlib
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -17,7 +18,7 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.model.decimals import BadNumberError, checked
+from market_ingestor.model.decimals import is_fit
 from market_ingestor.model.intervals import IdIntervals
 from market_ingestor.model.trade import TRADE_ID_MAX, TextTrade, TradeBatch
 
@@ -25,8 +26,12 @@ _log = structlog.get_logger(__name__)
 
 # Before the newest message, however old that is: holes above what was settled by then lie there.
 RESUME_SCAN: Final = timedelta(minutes=10)
+# Newest first: what was lost just now is asked for before a short history has forgotten it, and
+# what there is no time to read is unknown, not missing.
+STAGES: Final = (timedelta(seconds=20), timedelta(minutes=2), RESUME_SCAN)
 KNOWN_S_MAX: Final = 10.0  # for the database's answer; it may be away
 WAIT_S: Final = 1.0  # for the next messages of the scan
+QUESTIONS_AT_ONCE: Final = 64  # where the stream of an instrument ends
 SCAN_S_MAX: Final = 60.0  # for one stretch of the stream; what was read by then counts
 
 
@@ -104,12 +109,7 @@ def _is_sound(trade: TextTrade) -> bool:
     """Return whether a trade on the bus is one that readers accept."""
     if not (trade.id.isascii() and trade.id.isdigit() and int(trade.id) <= TRADE_ID_MAX):
         return False
-    try:
-        checked(trade.price)
-        checked(trade.amount)
-    except BadNumberError:
-        return False
-    return True
+    return is_fit(trade.price) and is_fit(trade.amount)
 
 
 class Span(msgspec.Struct, kw_only=True):
@@ -149,8 +149,12 @@ def spans(newest: Mapping[str, tuple[datetime, int]]) -> list[Span]:
     return found
 
 
-async def read_back(bus: Bus, exchange: str, symbols: Iterable[str]) -> dict[str, StoredIds]:
-    """Return the ids of the ten minutes before the newest message of each instrument's subject.
+async def read_back(
+    bus: Bus, exchange: str, symbols: Iterable[str]
+) -> AsyncIterator[dict[str, StoredIds]]:
+    """Read the ids of the ten minutes before the newest message of each instrument's subject.
+
+    Gives what is known so far after each stage, the newest first; the same objects, at least once.
 
     Never raises for what the bus does: what could be read counts, and a hole that is not seen
     here is still seen by whoever reads the stream.
@@ -160,11 +164,12 @@ async def read_back(bus: Bus, exchange: str, symbols: Iterable[str]) -> dict[str
         newest = await _newest(bus, exchange, stored)
     except Exception as problem:  # noqa: BLE001 - as said above; the bus has many ways to fail
         _log.warning("read_back_cut_short", exchange=exchange, error=repr(problem))
-        return stored
+        newest = {}
     for span in spans(newest):
         try:
             async with asyncio.timeout(SCAN_S_MAX):
-                await _scan(bus, exchange, span, stored)
+                async for _ in _scan(bus, exchange, span, stored):
+                    yield stored
         except Exception as problem:  # noqa: BLE001 - as above
             _log.warning(
                 "read_back_cut_short",
@@ -172,7 +177,7 @@ async def read_back(bus: Bus, exchange: str, symbols: Iterable[str]) -> dict[str
                 symbols=sorted(span.since_us)[:10],
                 error=repr(problem),
             )
-    return stored
+    yield stored
 
 
 async def _newest(
@@ -180,27 +185,48 @@ async def _newest(
 ) -> dict[str, tuple[datetime, int]]:
     """Return when the newest message of each instrument was received, and its sequence."""
     newest: dict[str, tuple[datetime, int]] = {}
-    for symbol in symbols:
-        last = await bus.last_message(subjects.RAW_STREAM, subjects.raw(exchange, symbol))
-        if last is not None:
-            newest[symbol] = (_received_at(last.subject, last.payload), last.sequence)
+    asked = list(symbols)
+    for begin in range(0, len(asked), QUESTIONS_AT_ONCE):
+        some = asked[begin : begin + QUESTIONS_AT_ONCE]
+        answers = await asyncio.gather(
+            *(bus.last_message(subjects.RAW_STREAM, subjects.raw(exchange, each)) for each in some)
+        )
+        for symbol, last in zip(some, answers, strict=True):
+            if last is not None:
+                newest[symbol] = (_received_at(last.subject, last.payload), last.sequence)
     return newest
 
 
-async def _scan(bus: Bus, exchange: str, span: Span, stored: Mapping[str, StoredIds]) -> None:
-    """Read a span once, and give each message to its instrument."""
+async def _scan(
+    bus: Bus, exchange: str, span: Span, stored: Mapping[str, StoredIds]
+) -> AsyncIterator[None]:
+    """Read a span once, in stages, and give each message to its instrument."""
     symbols = list(span.since_us)
     subject = subjects.raw(exchange, symbols[0]) if len(symbols) == 1 else subjects.raw_of(exchange)
-    start = await bus.sequence_since(subjects.RAW_STREAM, span.since, filter_subject=subject)
-    async for delivery in read_through(bus, subjects.RAW_STREAM, subject, start, span.last):
-        symbol = delivery.subject.rpartition(".")[2]
-        since_us = span.since_us.get(symbol)
-        if since_us is None or delivery.stored_us < since_us:
-            continue  # a mark, an instrument nobody asked for, or before its ten minutes
-        try:
-            stored[symbol].take(codec.text_batch(delivery.subject, delivery.payload))
-        except (DecodeError, ValueError):
-            continue  # not ours to judge: the saver sends it to the dead letters
+    end = span.last + 1
+    for age in STAGES:
+        since = span.since if age >= RESUME_SCAN else max(span.until - age, span.since)
+        start = await bus.sequence_since(subjects.RAW_STREAM, since, filter_subject=subject)
+        async with contextlib.aclosing(
+            read_through(bus, subjects.RAW_STREAM, subject, start, span.last)
+        ) as deliveries:
+            async for delivery in deliveries:
+                if delivery.sequence >= end:
+                    break  # an earlier stage has read from here on
+                _take(delivery, span, stored)
+        end = min(end, start)
+        yield
+        if since == span.since:
+            return
+
+
+def _take(delivery: Delivery, span: Span, stored: Mapping[str, StoredIds]) -> None:
+    symbol = delivery.subject.rpartition(".")[2]
+    since_us = span.since_us.get(symbol)
+    if since_us is None or delivery.stored_us < since_us:
+        return  # a mark, an instrument nobody asked for, or before its ten minutes
+    with contextlib.suppress(DecodeError, ValueError):  # the saver sends it to the dead letters
+        stored[symbol].take(codec.text_batch(delivery.subject, delivery.payload))
 
 
 def _received_at(subject: str, payload: bytes) -> datetime:
@@ -215,7 +241,7 @@ def _received_at(subject: str, payload: bytes) -> datetime:
 
 async def read_through(
     bus: Bus, stream: str, subject: str, start: int, last: int
-) -> AsyncIterator[Delivery]:
+) -> AsyncGenerator[Delivery, None]:
     """Yield the messages of a subject from one sequence on, through one that is among them."""
     if start > last:
         return

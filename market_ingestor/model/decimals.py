@@ -9,6 +9,7 @@ accepted trades can ever be inexact.
 """
 
 import decimal
+import re
 from decimal import Decimal
 from typing import Final
 
@@ -28,6 +29,7 @@ AVERAGE: Final = decimal.Context(prec=20, rounding=decimal.ROUND_HALF_EVEN)  # t
 _SHOWN: Final = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=[])
 
 ZERO: Final = Decimal(0)
+_ORDINARY: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")  # well within the bounds
 
 
 class BadNumberError(ValueError):
@@ -89,6 +91,17 @@ def checked(text: str) -> tuple[Decimal, str]:
     whole, _, fraction = text.partition(".")
     is_plain = whole.isdigit() and (fraction.isdigit() or whole == text)
     return value, text if is_plain else plain(value)
+
+
+def is_fit(text: str) -> bool:
+    """Return whether `checked` takes a text; what venues usually send needs no parsing."""
+    if _ORDINARY.fullmatch(text):
+        return True
+    try:
+        checked(text)
+    except BadNumberError:
+        return False
+    return True
 
 
 def check(value: Decimal) -> None:

@@ -513,6 +513,28 @@ async def test_an_absence_longer_than_the_scan_is_refilled(
         assert (await read_raw(bus)).holes(("sim-binance", "BTCUSDT")) == []
 
 
+async def test_the_newest_ids_are_read_back_first(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "STAGES", (timedelta(seconds=0.5), history.RESUME_SCAN))
+    async with connected(nats_server) as bus:
+        async with (
+            SimulatedVenue("okx", ["BTC-USDT"], rate=100) as venue,
+            ingesting(bus, configured(venue)) as ingest,
+        ):
+            account = ingest.role.outbox.account("sim-okx")
+            await until(lambda: account.published > 200)
+            await ingest.stop()
+        ids = (await stored(bus)).ids(("sim-okx", "BTCUSDT"))
+        stages = [
+            list(read["BTCUSDT"].intervals)
+            async for read in history.read_back(bus, "sim-okx", ["BTCUSDT"])
+        ]
+    assert stages[-1] == [(min(ids), max(ids))]
+    ((first, last),) = stages[0]
+    assert min(ids) < first < last == max(ids)
+
+
 async def test_where_the_stream_holds_nothing_the_saved_ids_count(
     nats_server: NatsHandle, tmp_path: Path
 ) -> None:
