@@ -165,12 +165,26 @@ ensure_servers() {
   unlock_set_up
 }
 
-# ensure_test_tools: promtool and prometheus. Without them the tests that need them are skipped.
+# ensure_charts: what the dashboard draws with, from npm. Without it browsers load that from its
+# public address, which is said.
+ensure_charts() {
+  "$VENV_PYTHON" -P -m market_ingestor.api.dashboard.install
+}
+
+has_chromium() {
+  command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+    command -v google-chrome >/dev/null 2>&1
+}
+
+# ensure_test_tools: promtool, prometheus, chromium. Without them the tests that need them are skipped.
 ensure_test_tools() {
-  command -v promtool >/dev/null 2>&1 && return 0
+  command -v promtool >/dev/null 2>&1 && has_chromium && return 0
   lock_set_up
   if ! command -v promtool >/dev/null 2>&1; then
     (install_packages prometheus) || say "no Prometheus: tests of metrics and alerts are skipped"
+  fi
+  if ! has_chromium; then
+    (install_packages chromium) || say "no Chromium: tests of the dashboard are skipped"
   fi
   unlock_set_up
 }

@@ -35,6 +35,8 @@ DEFAULT_FILE: Final = Path("/etc/market-ingestor/config.toml")
 PREFIX: Final = "MARKET_INGESTOR_"
 _FILE_SUFFIX: Final = "_FILE"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+# A WebSocket address without a password, blanks or what could end a header's directive.
+PUSH_URL: Final = r"^wss?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$"
 _GIB: Final = 1024**3
 _MIB: Final = 1024**2
 _DAY_S: Final = 86_400
@@ -218,9 +220,13 @@ class Listener(Section):
 
 
 class GatewaySettings(Listener):
-    """``[gateway]``: push clients."""
+    """``[gateway]``: push clients.
+
+    ``public_url`` is where browsers find ``/ws`` when that is another name or port than its own.
+    """
 
     port: Port = 8081
+    public_url: Annotated[str, Field(pattern=PUSH_URL)] | None = None
     tcp_port: Port = 8888
     send_buffer: Count = 256
     send_buffer_bytes: Count = 1 * _MIB

@@ -67,7 +67,8 @@ def failure_headers(problem: ApiProblemError) -> dict[str, str]:
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"  # HTTP demands it with this one
+        # HTTP demands it with this one; by the second kind browsers ask their people.
+        headers["WWW-Authenticate"] = 'Bearer, Basic realm="market-ingestor", charset="UTF-8"'
     return headers
 
 

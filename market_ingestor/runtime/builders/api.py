@@ -4,10 +4,12 @@ from typing import Final
 
 from market_ingestor.api.app import ApiOptions
 from market_ingestor.api.control import Control
+from market_ingestor.api.dashboard.page import PushAddress
+from market_ingestor.api.dashboard.routes import dashboard_routes
 from market_ingestor.api.lanes import CONNECTIONS
 from market_ingestor.api.role import ApiRole
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.config import Settings
+from market_ingestor.config import GatewaySettings, Settings
 from market_ingestor.model.control import mode_of
 from market_ingestor.runtime.builders.access import access_policy
 from market_ingestor.runtime.health import health_routes
@@ -32,7 +34,10 @@ async def build(parts: Parts) -> ApiRole:
         api_options(settings),
         control=control(parts, bus),
         is_store_up=lambda: database.is_up,
-        more_routes=health_routes(parts.report),
+        more_routes=[
+            *health_routes(parts.report),
+            *dashboard_routes(push_address(settings.gateway)),
+        ],
     )
 
 
@@ -57,8 +62,13 @@ def api_options(settings: Settings) -> ApiOptions:
         rate_limit_rps=api.rate_limit_rps,
         access=access_policy(api, control_tokens=api.control_tokens),
         addresses={
-            "push": f"ws://{gateway.host}:{gateway.port}/ws",
+            "push": gateway.public_url or f"ws://{gateway.host}:{gateway.port}/ws",
             "tcp": f"{gateway.host}:{gateway.tcp_port}",
         },
         exchanges=frozenset(name for name, each in settings.exchanges.items() if each.enabled),
     )
+
+
+def push_address(gateway: GatewaySettings) -> PushAddress:
+    """Return where the dashboard subscribes."""
+    return PushAddress(public_url=gateway.public_url, port=gateway.port)
