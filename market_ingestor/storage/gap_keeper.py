@@ -7,6 +7,7 @@ found closed is told as ``gap_filled``, and its row changes as for every such ev
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -27,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 5.0
 GAPS_DUTY: Final = 0x6D61726B65740005  # advisory lock: "market" in ASCII, the duty's number
-GAPS_PER_TURN: Final = 25  # of the newest, and as many of the others
+GAPS_PER_TURN: Final = 100  # of the newest, and as many of the others; one that stays costs an id
 IDS_PER_TURN: Final = 50_000  # looked up in the key's index
 IDS_PER_QUESTION: Final = 10_000
 GROWTH: Final = 10  # of questions about one gap: the first one is about one id
@@ -97,27 +98,39 @@ class GapKeeper:
             StoreUnavailableError: The database cannot answer now.
             BusError: The bus refuses events.
         """
-        ids_left = IDS_PER_TURN
-        for gap in await self._choose():
-            ids_left -= await self._walk(gap, ids_left)
+        newest, others = await self._choose()
+        ids_left = await self._visit(newest, IDS_PER_TURN)
+        known = {gap.key for gap in newest}
+        for gap in others:
+            if not ids_left:
+                return  # the next turn begins with this one
+            if gap.key not in known:
+                ids_left = await self._visit([gap], ids_left)
+            self._place = gap.place
+        if len(others) < GAPS_PER_TURN:
+            self._place = FIRST_PLACE
+
+    async def _visit(self, gaps: Sequence[Gap], ids_max: int) -> int:
+        """Walk gaps, and close those whose ids are all there; return how many ids are left."""
+        for gap in gaps:
+            if not ids_max:
+                break
+            ids_max -= await self._walk(gap, ids_max)
             if self._reached[gap.key] == int(gap.key.before_id):
                 await self._close(gap)
-            if not ids_left:
-                break
+        return ids_max
 
-    async def _choose(self) -> list[Gap]:
-        """Return the newest gaps, and those that follow the last ones chosen before."""
+    async def _choose(self) -> tuple[list[Gap], list[Gap]]:
+        """Return the newest gaps, and those that follow the last ones visited."""
         now = at(time.time_ns() // 1_000)
         since = now - timedelta(seconds=self._reach_s) if self._reach_s else FAR_PAST
         bounds = (since, now - OPEN_GRACE, GAPS_PER_TURN)
         async with self._database.transaction() as session:
             if not await session.value(QUERIES["try_duty"], GAPS_DUTY):
-                return []
+                return [], []
             newest = await session.fetch(QUERIES["unsettled_gaps"], *FIRST_PLACE, *bounds)
             others = await session.fetch(QUERIES["unsettled_gaps"], *self._place, *bounds)
-        is_last = len(others) < GAPS_PER_TURN
-        self._place = FIRST_PLACE if is_last else _gap(others[-1]).place
-        return list({each.key: each for each in map(_gap, (*newest, *others))}.values())
+        return list(map(_gap, newest)), list(map(_gap, others))
 
     async def _walk(self, gap: Gap, ids_max: int) -> int:
         """Look ids up from where the last walk ended to the next missing one; return how many.
