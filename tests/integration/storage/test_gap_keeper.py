@@ -229,6 +229,22 @@ async def test_many_gaps_get_their_turns_and_the_newest_is_always_seen(
         assert [event.after_id for event in await told(bus)] == ["290", "10"]
 
 
+async def test_a_gap_for_which_no_time_was_left_is_the_next_ones_first(
+    bus: Bus, database: Database, feed: Feed, keeper: GapKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_keeper, "GAPS_PER_TURN", 3)
+    monkeypatch.setattr(gap_keeper, "IDS_PER_TURN", 4)  # the newest three, and one other
+    async with saving(bus, database):
+        for number in range(10, 110, 10):
+            await feed.publish(SUBJECT, gap("gap_unfillable", number, number + 2))
+        await feed.send(*numbered(61))
+        await saved(bus, EVENTS)
+        await saved(bus, RAW)
+        for _ in range(3):  # after the newest: 70, then 60
+            await keeper.look()
+        assert [event.after_id for event in await told(bus)] == ["60"]
+
+
 async def test_gaps_over_dropped_trades_are_left_alone(
     bus: Bus, database: Database, feed: Feed, keeper: GapKeeper
 ) -> None:
