@@ -28,6 +28,7 @@ export class SpreadChart {
 
   destroy() {
     clearTimeout(this.#timer);
+    this.#frame.cancel("spread drawing");
     this.#chart.remove();
   }
 
