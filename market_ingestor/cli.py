@@ -26,6 +26,7 @@ from market_ingestor.runtime.supervisor import FLOW
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+DUMB: Final = frozenset({None, "", "dumb", "unknown"})  # terminals that cannot place a cursor
 RELOAD: Final = -1  # no exit status: the command line is to run once more
 
 _config_option = click.option(
@@ -241,6 +242,47 @@ def verify(
         exchange=exchange, symbol=symbol, from_time=from_time, to_time=to_time
     )
     _execute(lambda: commands.verify_candles(loaded.settings, scope))
+
+
+def _tcp(_: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Read HOST:PORT."""
+    if value is None:
+        return None
+    host, _colon, port = value.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.BadParameter(f"{value!r} is not HOST:PORT", param=option)
+    return host.strip("[]"), int(port)
+
+
+@main.command()
+@click.option("--url", default="ws://127.0.0.1:8081/ws", show_default=True, help="Of the gateway.")
+@click.option("--tcp", callback=_tcp, metavar="HOST:PORT", help="Lines over TCP instead.")
+@click.option("--token", envvar="MARKET_INGESTOR_TOKEN", help="Better in MARKET_INGESTOR_TOKEN.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Print the table once; likewise without a terminal or on a dumb one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per market, once.")
+def watch(
+    *, url: str, tcp: tuple[str, int] | None, token: str | None, once: bool, as_json: bool
+) -> None:
+    r"""Watch markets in the terminal: prices, statistics, candles, holes.
+
+    \b
+    Examples:
+      market-ingestor watch
+      market-ingestor watch --tcp 127.0.0.1:8888
+      market-ingestor watch --json | jq -r .last_price
+    """
+    from market_ingestor.watch.screen import Screen, print_once
+    from market_ingestor.watch.source import Target
+
+    target = Target(url=url, tcp=tcp, token=token)
+    has_terminal = sys.stdout.isatty() and sys.stdin.isatty()
+    if once or as_json or not has_terminal or os.environ.get("TERM") in DUMB:
+        _execute(lambda: print_once(target, as_json=as_json), log_level=logging.ERROR)
+    _execute(lambda: Screen(target).run(), log_level=logging.ERROR)
 
 
 @main.command()

@@ -13,6 +13,14 @@ from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.model.exchange import is_simulated
+from market_ingestor.model.stats import (
+    DayStats,
+    MovingAverages,
+    Stats,
+    TickVwap,
+    Volatility,
+    WindowStats,
+)
 from market_ingestor.model.trade import FeedPosition, Mark, Source, TextTrade, Trade, TradeBatch
 
 MINUTE_US: Final = 60_000_000
@@ -106,6 +114,23 @@ class Player:
     async def settle(self) -> None:
         """Return when everything is acknowledged."""
         assert await self._publisher.drain(30)
+
+
+def statistics(exchange: str, symbol: str, price: str, *, time_us: int = 0) -> Stats:
+    """Return statistics of which only the price says anything."""
+    window = WindowStats(
+        average=price, vwap=price, high=price, low=price, volume="1234.5", trade_count=20
+    )
+    return Stats(
+        v=1, exchange=exchange, symbol=symbol, time_us=time_us, resolution_ms=100,
+        last_price=price, last_amount="1", last_side=None,
+        windows=dict.fromkeys(("5s", "1m", "5m"), window),
+        vwap_ticks=TickVwap(n=100, value=None), sma=MovingAverages(period="1m", values={}),
+        volatility=Volatility(period="1m", n=30, value=None),
+        day=DayStats(open=price, high=price, low=price, volume="1", quote_volume="1",
+                     change="0", change_percent="1.25", trade_count=1),
+        simulated=is_simulated(exchange),
+    )  # fmt: skip
 
 
 @asynccontextmanager

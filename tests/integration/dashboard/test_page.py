@@ -15,18 +15,10 @@ from market_ingestor.api.dashboard.files import load
 from market_ingestor.api.dashboard.page import PushAddress
 from market_ingestor.api.dashboard.routes import dashboard_routes
 from market_ingestor.bus import codec, subjects
-from market_ingestor.model.stats import (
-    DayStats,
-    MovingAverages,
-    Stats,
-    TickVwap,
-    Volatility,
-    WindowStats,
-)
 from market_ingestor.runtime.web import WebServer, listen
 from tests.integration.dashboard.conftest import NOW_US, Site
 from tests.support.browser import DESK, PHONE, needs_chromium, watched_page
-from tests.support.played import MINUTE_US, Player, walk
+from tests.support.played import MINUTE_US, Player, statistics, walk
 
 pytestmark = [
     pytest.mark.anyio,
@@ -239,27 +231,15 @@ async def test_fifty_markets_at_ten_updates_a_second_are_drawn_by_the_frame(
     symbols = [f"M{number}USD" for number in range(50)]
     rounds = 30
 
-    def update(symbol: str, number: int) -> bytes:
-        window = WindowStats(average="1", vwap="1", high="1", low="1", volume="1", trade_count=1)
-        stats = Stats(
-            v=1, exchange="sim-busy", symbol=symbol, time_us=number, resolution_ms=100,
-            last_price=f"{100 + number}", last_amount="1", last_side=None,
-            windows=dict.fromkeys(("5s", "1m", "5m"), window),
-            vwap_ticks=TickVwap(n=100, value=None),
-            sma=MovingAverages(period="1m", values={}),
-            volatility=Volatility(period="1m", n=30, value=None),
-            day=DayStats(open="1", high="1", low="1", volume="1", quote_volume="1", change="0",
-                         change_percent="0.0", trade_count=1),
-            simulated=True,
-        )  # fmt: skip
-        return codec.encode(stats)
-
     async with watched_page(browser) as watched:
         page = watched.page
         await page.goto(f"{site.api}/#/chart/sim-binance/BTCUSDT/1m")
         await counted(page, "candles")
         await page.locator("#filter").fill("sim-busy")
-        await site.bus.publish_core(subjects.stats("sim-busy", "M0USD"), update("M0USD", 0))
+        await site.bus.publish_core(
+            subjects.stats("sim-busy", "M0USD"),
+            codec.encode(statistics("sim-busy", "M0USD", "100")),
+        )
         await expect(page.locator(".market")).to_have_count(1)
         # Every change of a price, and how many animation frames they took.
         await page.evaluate(
@@ -275,7 +255,8 @@ async def test_fifty_markets_at_ten_updates_a_second_are_drawn_by_the_frame(
         for number in range(1, rounds + 1):
             for symbol in symbols:
                 await site.bus.publish_core(
-                    subjects.stats("sim-busy", symbol), update(symbol, number)
+                    subjects.stats("sim-busy", symbol),
+                    codec.encode(statistics("sim-busy", symbol, f"{100 + number}")),
                 )
             await asyncio.sleep(0.1)  # the pace under test
         await expect(page.locator(".market .last")).to_have_text(

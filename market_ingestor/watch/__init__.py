@@ -1,0 +1,1 @@
+"""The terminal view: a push client that draws a table."""
