@@ -6,6 +6,7 @@ there is something to see at once. One of them has a hole that was not filled, o
 
 import asyncio
 import functools
+import html
 import json
 import random
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import msgspec
 from playwright.async_api import Browser, Page, expect
 
 from market_ingestor.bus.publisher import Publisher
@@ -24,6 +26,7 @@ from tests.support.browser import DESK, PHONE, running_browser
 from tests.support.played import MINUTE_US, Player, publishing, walk
 from tests.support.processes import PROJECT, Command, command
 from tests.support.servers import short_folder
+from tests.support.terminal import Terminal, in_terminal
 
 EXCHANGES: Final = ("sim-alpha", "sim-beta", "sim-gamma")
 SYMBOL: Final = "BTCEUR"  # the one the pictures are of
@@ -37,6 +40,13 @@ OTHER_MINUTES: Final = 60
 OTHER_TRADES_PER_MINUTE: Final = 6
 STEP_S: Final = 0.4  # between two trades of a market that goes on
 WAIT_S: Final = 120.0
+COLOURS: Final = {"green": "up", "red": "down", "yellow": "warn", "brown": "warn"}
+TERMINAL_STYLE: Final = """
+pre { display: inline-block; background: #0b0f16; color: #dbe2ec; margin: 0; padding: 14px 18px;
+  font: 14px/1.25 "DejaVu Sans Mono", monospace; border-radius: 8px; }
+.up { color: #2ebd85; } .down { color: #f6465d; } .warn { color: #f0b90b; }
+.bold { font-weight: bold; } .reverse { background: #dbe2ec; color: #0b0f16; }
+"""
 PLAYED: Final = f"sim-alpha/{SYMBOL}/1m"
 
 
@@ -63,6 +73,12 @@ class Market:
             volatility=0.00012 if self._symbol == SYMBOL else 0.0003,
         )  # fmt: skip
         self._next_id += count
+        # The exchanges follow one another, not to the cent.
+        noise = [1 + self._rng.gauss(0, 0.00006) for _ in trades]
+        trades = [
+            msgspec.structs.replace(each, price=f"{float(each.price) * part:.{self._places}f}")
+            for each, part in zip(trades, noise, strict=True)
+        ]
         self._price = float(trades[-1].price)
         return trades
 
@@ -154,6 +170,35 @@ async def _shoot(browser: Browser, api: str, folder: Path) -> None:
         sys.stdout.write(f"{folder / name}.png\n")
 
 
+def _as_page(terminal: Terminal) -> str:
+    """Return what a terminal shows as HTML, colours and all."""
+    lines = []
+    for number in range(terminal.screen.lines):
+        cells = terminal.screen.buffer[number]
+        line = ""
+        for column in range(terminal.screen.columns):
+            cell = cells[column]
+            kinds = [COLOURS.get(cell.fg, ""), "reverse" if cell.reverse else ""]
+            style = " ".join(filter(None, [*kinds, "bold" if cell.bold else ""]))
+            text = html.escape(cell.data)
+            line += f'<span class="{style}">{text}</span>' if style else text
+        lines.append(line)
+    text = "\n".join(lines)
+    return f"<style>{TERMINAL_STYLE}</style><pre>{text}</pre>"
+
+
+async def _shoot_terminal(browser: Browser, push: str, folder: Path) -> None:
+    arguments = ("watch", "--url", f"{push}/ws")
+    async with in_terminal(*arguments, columns=110, lines=32) as terminal:
+        await terminal.shows("LIVE", "sim-alpha BTCEUR")
+        terminal.type("j")
+        await terminal.shows("sim-alpha BTCEUR: candles")
+        page = await browser.new_page()
+        await page.set_content(_as_page(terminal))
+        await page.locator("pre").screenshot(path=folder / "watch.png")
+    sys.stdout.write(f"{folder / 'watch.png'}\n")
+
+
 async def main(folder: Path) -> None:
     """Make all pictures."""
     async with AsyncExitStack() as stack:
@@ -177,6 +222,7 @@ async def main(folder: Path) -> None:
         await _all_stored(places["api"], running)
         browser = await stack.enter_async_context(running_browser())
         await _shoot(browser, places["api"], folder)
+        await _shoot_terminal(browser, places["push"], folder)
         for task in tasks:
             task.cancel()
 
