@@ -35,6 +35,7 @@ _config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file; default /etc/market-ingestor/config.toml, then built-in values.",
 )
+_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 _mode_option = click.option(
     "--mode", type=click.Choice(["live", "test"]), help="Overrides [ingest] mode."
 )
@@ -97,7 +98,14 @@ def main() -> None:
 @click.option("--shard", default="1/1", help="I/N, or auto/N: ordinal from the host name.")
 @_mode_option
 def run(roles: tuple[str, ...], config_file: Path | None, shard: str, mode: str | None) -> None:
-    """Run ROLES in this process; none means all of them."""
+    """Run ROLES in this process; none means all of them.
+
+    \b
+    Examples:
+      market-ingestor run --config config.toml
+      market-ingestor run ingest klines --config config.toml
+      market-ingestor run klines --shard 2/8
+    """
     from market_ingestor.runtime import assembly
 
     overrides = {} if mode is None else {"ingest.mode": mode}
@@ -138,7 +146,14 @@ def demo_command(
     seed: int,
     faults: Path | None,
 ) -> None:
-    """Run everything on this machine: servers, venues, roles; until Ctrl-C."""
+    """Run everything on this machine: servers, venues, roles; until Ctrl-C.
+
+    \b
+    Examples:
+      market-ingestor demo
+      market-ingestor demo --rate 200 --duration 60
+      market-ingestor demo --data .data-recorded --frames binance=frames.txt.gz
+    """
     from market_ingestor.runtime.demo import DemoOptions, demo
 
     options = DemoOptions(
@@ -195,12 +210,13 @@ def show_config(config_file: Path | None) -> None:
 @main.command()
 @_config_option
 @_mode_option
-def check(config_file: Path | None, mode: str | None) -> None:
+@_json_option
+def check(config_file: Path | None, mode: str | None, *, as_json: bool) -> None:
     """Validate the settings and reach NATS, the database and the venues."""
     from market_ingestor.runtime.check import check as check_settings
 
     loaded = _load(config_file, ingest__mode=mode)
-    _execute(lambda: check_settings(loaded.settings))
+    _execute(lambda: check_settings(loaded.settings, as_json=as_json))
 
 
 def _time(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
@@ -223,25 +239,34 @@ def _time(_: click.Context, option: click.Parameter, value: str | None) -> datet
 @click.option("--from", "from_time", callback=_time, help="Milliseconds or RFC 3339, inclusive.")
 @click.option("--to", "to_time", callback=_time, help="Exclusive.")
 @click.option("--account", is_flag=True, help="Balance the raw stream against the tables instead.")
+@_json_option
 def verify(
     *,
     account: bool,
+    as_json: bool,
     config_file: Path | None,
     exchange: str | None,
     symbol: str | None,
     from_time: datetime | None,
     to_time: datetime | None,
 ) -> None:
-    """Recompute candles from stored trades and compare; exit 1 when one differs."""
+    """Recompute candles from stored trades and compare; exit 1 when one differs.
+
+    \b
+    Examples:
+      market-ingestor verify --exchange binance --symbol BTCUSDT --from 2025-11-20
+      market-ingestor verify --json | jq '.differences | length'
+      market-ingestor verify --account
+    """
     from market_ingestor.runtime import commands
 
     loaded = _load(config_file)
     if account:
-        _execute(lambda: commands.verify_account(loaded.settings))
+        _execute(lambda: commands.verify_account(loaded.settings, as_json=as_json))
     scope = commands.VerifyScope(
         exchange=exchange, symbol=symbol, from_time=from_time, to_time=to_time
     )
-    _execute(lambda: commands.verify_candles(loaded.settings, scope))
+    _execute(lambda: commands.verify_candles(loaded.settings, scope, as_json=as_json))
 
 
 def _tcp(_: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -267,7 +292,7 @@ def _tcp(_: click.Context, option: click.Parameter, value: str | None) -> tuple[
 def watch(
     *, url: str, tcp: tuple[str, int] | None, token: str | None, once: bool, as_json: bool
 ) -> None:
-    r"""Watch markets in the terminal: prices, statistics, candles, holes.
+    """Watch markets in the terminal: prices, statistics, candles, holes.
 
     \b
     Examples:
@@ -302,7 +327,13 @@ def watch(
 @click.option("--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--record", type=click.Path(path_type=Path, dir_okay=False))
 def simulate(*, venues: tuple[str, ...], symbols: str, frames: Path | None, **options: Any) -> None:
-    """Run venue simulators alone and print their addresses."""
+    """Run venue simulators alone and print their addresses.
+
+    \b
+    Examples:
+      market-ingestor simulate --venue kraken --port 40001
+      market-ingestor simulate --rate 500 --record trades.jsonl
+    """
     from market_ingestor.runtime import commands
     from market_ingestor.simulator import SimulateOptions
 
@@ -315,3 +346,22 @@ def simulate(*, venues: tuple[str, ...], symbols: str, frames: Path | None, **op
         **options,
     )
     _execute(lambda: commands.simulate_venues(described))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete this program's commands and options.
+
+    \b
+    Examples:
+      market-ingestor completion bash > ~/.local/share/bash-completion/completions/market-ingestor
+      source <(market-ingestor completion zsh)
+      market-ingestor completion fish > ~/.config/fish/completions/market-ingestor.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    chosen = get_completion_class(shell)
+    if chosen is None:
+        _fail(ValueError(f"no completion for {shell}"), EXIT_FAILED)
+    click.echo(chosen(main, {}, "market-ingestor", "_MARKET_INGESTOR_COMPLETE").source())

@@ -9,7 +9,7 @@ environment only ``MARKET_INGESTOR_SECTION__KEY`` is read, because Kubernetes in
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -30,6 +30,7 @@ from market_ingestor.errors import ConfigError
 from market_ingestor.model.decimals import BadNumberError, checked
 from market_ingestor.model.exchange import is_exchange_name
 from market_ingestor.model.period import BASE_PERIOD, PERIOD_MS
+from market_ingestor.suggestions import did_you_mean
 
 DEFAULT_FILE: Final = Path("/etc/market-ingestor/config.toml")
 PREFIX: Final = "MARKET_INGESTOR_"
@@ -415,7 +416,19 @@ def _explain(problem: ValidationError) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     words = {"missing": "is missing", "extra_forbidden": "is not a known key"}
     message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "extra_forbidden":
+        message += did_you_mean(str(first["loc"][-1]), _keys_beside(first["loc"]))
     return ConfigError(key, message)
+
+
+def _keys_beside(place: tuple[int | str, ...]) -> Iterable[str]:
+    """Return the keys there are where an unknown one was found."""
+    if len(place) == 1:
+        return Settings.model_fields
+    if place[0] == "exchanges":
+        return ExchangeSettings.model_fields
+    section = Settings.model_fields[str(place[0])].default
+    return type(section).model_fields if isinstance(section, Section) else ()
 
 
 def load(

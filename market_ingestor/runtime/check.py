@@ -1,6 +1,7 @@
 """The command ``check``: is everything there that the settings name, and as needed? SHELL."""
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -27,7 +28,7 @@ NAMED_MAX: Final = 5  # symbols in one finding
 Finding = tuple[str, str | None]
 
 
-async def check(settings: Settings) -> int:
+async def check(settings: Settings, *, as_json: bool = False) -> int:
     """Reach everything the settings name; returns 1 when something is not as it must be."""
     mode = settings.ingest.mode
     looks: list[Awaitable[Finding]] = [
@@ -42,6 +43,9 @@ async def check(settings: Settings) -> int:
     if len(looks) == 2:  # noqa: PLR2004 - those above
         looks.append(_finding("exchanges", _none_enabled(mode)))
     findings = await asyncio.gather(*looks)
+    if as_json:
+        click.echo(json.dumps(dict(findings)))  # null where all is well
+        return EXIT_FAILED if any(problem for _, problem in findings) else 0
     for name, problem in findings:
         click.echo(f"{name}: {problem or 'ok'}")
     return EXIT_FAILED if any(problem for _, problem in findings) else 0

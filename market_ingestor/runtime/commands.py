@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.config import Loaded, Settings
-from market_ingestor.errors import StoreUnavailableError, StreamSetupError
+from market_ingestor.errors import ConfigError, StoreUnavailableError, StreamSetupError
+from market_ingestor.runtime.bar import progress_bar
 from market_ingestor.runtime.bus_setup import check_server, login, make_streams
 from market_ingestor.simulator import SimulateOptions, Simulation
 from market_ingestor.storage.account import account
@@ -22,7 +23,8 @@ from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.progress import Progress
 from market_ingestor.storage.times import at_ms
 from market_ingestor.storage.timescale import Database
-from market_ingestor.storage.verify import VerifyReport, verify
+from market_ingestor.storage.verify import VerifyReport, instruments, verify
+from market_ingestor.suggestions import did_you_mean
 
 REACH_TIMEOUT_S: Final = 5.0
 EXIT_FAILED: Final = 1
@@ -100,10 +102,31 @@ async def _database_or_fail(settings: Settings, stack: AsyncExitStack) -> Databa
         raise StoreUnavailableError(f"the database does not answer: {problem}") from problem
 
 
-async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
-    """Recompute candles and print those that differ; returns 1 when there are any."""
+async def _known_scope(database: Database, scope: VerifyScope) -> None:
+    """Raise `ConfigError` when nothing of the kind is stored, naming what was perhaps meant."""
+    stored = await instruments(database)
+    if not stored:
+        return
+    exchanges = {exchange for exchange, _ in stored}
+    if scope.exchange is not None and scope.exchange not in exchanges:
+        meant = did_you_mean(scope.exchange, exchanges)
+        raise ConfigError("--exchange", f"nothing of {scope.exchange!r} is stored{meant}")
+    symbols = {symbol for exchange, symbol in stored if scope.exchange in {None, exchange}}
+    if scope.symbol is not None and scope.symbol not in symbols:
+        meant = did_you_mean(scope.symbol, symbols)
+        raise ConfigError("--symbol", f"nothing of {scope.symbol!r} is stored{meant}")
+
+
+async def verify_candles(settings: Settings, scope: VerifyScope, *, as_json: bool = False) -> int:
+    """Recompute candles and print those that differ; returns 1 when there are any.
+
+    Raises:
+        ConfigError: Nothing of that exchange or symbol is stored.
+    """
     async with AsyncExitStack() as stack:
         database = await _database_or_fail(settings, stack)
+        await _known_scope(database, scope)
+        step = stack.enter_context(progress_bar("recomputing candles"))
         report = await verify(
             database,
             exchange=scope.exchange,
@@ -114,7 +137,11 @@ async def verify_candles(settings: Settings, scope: VerifyScope) -> int:
             lateness_s=settings.klines.lateness_s,
             trade_retention_s=settings.save.trade_retention,
             progress=Progress(await connected_bus(settings, stack)),
+            on_step=step,
         )
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+        return EXIT_FAILED if report.differences else 0
     for difference in report.differences:
         click.echo(str(difference))
     for line in _unclosed_lines(report):
@@ -135,11 +162,14 @@ def _unclosed_lines(report: VerifyReport) -> list[str]:
     ]
 
 
-async def verify_account(settings: Settings) -> int:
+async def verify_account(settings: Settings, *, as_json: bool = False) -> int:
     """Balance MARKET_RAW against rows, conflicts and dead letters; returns 1 when it does not."""
     async with AsyncExitStack() as stack:
         bus = await connected_bus(settings, stack)
         report = await account(bus, await _database_or_fail(settings, stack))
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+        return 0 if report.is_balanced else EXIT_FAILED
     for name in report.examples:
         click.echo(f"missing: {name}")
     click.echo(

@@ -4,7 +4,7 @@ The proof of invariant 3: after any fault, once settled, the candles equal what 
 the trades, for every period. Deliberately shares no code with the processor that made them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -97,6 +97,7 @@ async def verify(
     trade_retention_s: float = 0,
     now: datetime | None = None,
     progress: Progress | None = None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> VerifyReport:
     """Compare stored candles with stored trades, window by window.
 
@@ -111,6 +112,7 @@ async def verify(
         now: Judges what is settled; the current time by default.
         progress: Asked before the second reading to wait, and after it which windows were
             closed; without it every window without a candle is wrong.
+        on_step: Told how many instruments were looked at, of how many.
 
     Raises:
         StoreUnavailableError: The database cannot answer.
@@ -125,8 +127,9 @@ async def verify(
     compared = 0
     differences: list[Difference] = []
     suspects: list[tuple[str, str, int]] = []
-    for row in await database.fetch(QUERIES["verify_instruments"], exchange, symbol):
-        name = (row["exchange"], row["symbol"])
+    names = await instruments(database, exchange, symbol)
+    for number, name in enumerate(names):
+        on_step(number, len(names))
         for week in await check.weeks(*name):
             count, found = await check.week(*name, week)
             compared += count
@@ -146,6 +149,14 @@ async def verify(
         differences=[each for each in differences if each not in unclosed],
         unclosed=unclosed,
     )
+
+
+async def instruments(
+    database: Database, exchange: str | None = None, symbol: str | None = None
+) -> Sequence[tuple[str, str]]:
+    """Return exchange and symbol of what is stored, restricted to one of either unless None."""
+    rows = await database.fetch(QUERIES["verify_instruments"], exchange, symbol)
+    return [(row["exchange"], row["symbol"]) for row in rows]
 
 
 def _is_open(difference: Difference, closed: Mapping[tuple[str, str], int]) -> bool:

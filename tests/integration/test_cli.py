@@ -1,9 +1,12 @@
 """The command line: what ends with which exit status, and what it says."""
 
+import json
+import re
 import signal
 import socket
 from pathlib import Path
 
+import asyncpg
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +15,8 @@ from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.storage.migrate import migrate
 from tests.support.processes import command
 from tests.support.servers import DatabaseMaker, NatsHandle
+from tests.support.terminal import in_terminal
+from tests.support.tools import run
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.anyio
         ("", "database.dsn: is missing"),
         (
             '[database]\ndsn = "postgresql://h/d"\n[save]\nbatch_sise = 1\n',
-            "save.batch_sise: is not a known key",
+            "save.batch_sise: is not a known key; did you mean 'batch_size'?",
         ),
         ('[database]\ndsn = "postgresql://h/d"\n[save]\nbatch_size = "many"\n', "save.batch_size"),
         ("[[", "is not TOML"),
@@ -162,3 +167,64 @@ async def test_an_unknown_exchange_ends_with_2_and_its_name(
     async with command("run", "ingest", "--config", str(config), log=tmp_path / "log") as running:
         assert await running.ended(30) == 2, running.output
         assert "exchanges.foo" in running.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell: str) -> None:
+    script = CliRunner().invoke(main, ["completion", shell])
+    assert script.exit_code == 0
+    assert "_MARKET_INGESTOR_COMPLETE" in script.output
+    if shell == "bash":
+        run("bash", "-n", text=script.output)
+
+
+async def test_completion_knows_commands_and_options(tmp_path: Path) -> None:
+    env = {"_MARKET_INGESTOR_COMPLETE": "bash_complete", "COMP_WORDS": "market-ingestor ver",
+           "COMP_CWORD": "1"}  # fmt: skip
+    async with command(log=tmp_path / "log", env=env) as running:
+        assert await running.ended(30) == 0
+        assert "plain,verify" in running.output
+
+
+def test_every_example_of_the_help_is_a_command_with_such_options() -> None:
+    shown = 0
+    for name, each in main.commands.items():
+        text = CliRunner().invoke(main, [name, "--help"]).output
+        for line in re.findall(r"^\s+market-ingestor (.*)$", text, re.MULTILINE):
+            words = re.split(r" [|>] ", line)[0].split()
+            assert words[0] == name, line
+            options = {option for parameter in each.params for option in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, line
+            shown += 1
+    assert shown > 10
+
+
+async def test_verify_names_what_was_perhaps_meant_and_answers_programs(
+    nats_server: NatsHandle, make_database: DatabaseMaker, tmp_path: Path
+) -> None:
+    dsn = make_database()
+    await migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "INSERT INTO market_trades (exchange, symbol, trade_id, time, price, amount, received_at)"
+        " VALUES ('binance', 'BTCUSDT', '1', now(), 1, 1, now())"
+    )
+    await connection.close()
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[nats]\nservers = ["{nats_server.url}"]\n[database]\ndsn = "{dsn}"\n[exchanges]\n'
+    )
+    base = ("verify", "--config", str(config))
+    async with command(*base, "--exchange", "binanse", log=tmp_path / "log") as running:
+        assert await running.ended(30) == 2
+        assert "did you mean 'binance'?" in running.output
+    async with command(*base, "--symbol", "BTCUSD", log=tmp_path / "log") as running:
+        assert await running.ended(30) == 2
+        assert "did you mean 'BTCUSDT'?" in running.output
+    async with command(*base, "--json", log=tmp_path / "log") as running:
+        assert await running.ended(30) == 0, running.output
+        assert json.loads(running.output)["differences"] == []  # and no bar around it
+    async with in_terminal(*base) as terminal:
+        assert await terminal.process.wait() == 0
+        await terminal.shows("candles compared, 0 differ")
+        assert b"recomputing candles" in terminal.raw

@@ -25,6 +25,7 @@ class Terminal:
         screen: What is shown.
         process: The program.
         written: How many bytes it wrote so far.
+        raw: Those bytes.
     """
 
     def __init__(self, near: int, process: asyncio.subprocess.Process, screen: pyte.Screen) -> None:
@@ -32,6 +33,7 @@ class Terminal:
         self.process = process
         self.screen = screen
         self.written = 0
+        self.raw = b""
         self._stream = pyte.ByteStream(screen)
         self._changed = asyncio.Event()
         asyncio.get_running_loop().add_reader(near, self._read)
@@ -44,6 +46,7 @@ class Terminal:
         if not data:
             asyncio.get_running_loop().remove_reader(self._near)
         self.written += len(data)
+        self.raw += data
         self._stream.feed(data)
         self._changed.set()
 
