@@ -68,6 +68,21 @@ def test_a_resumed_symbol_closes_what_the_first_one_would_have() -> None:
     assert windows(other.closed) == windows(course.closed) == [(MINUTE, 2, "PROVEN")]
 
 
+def test_a_quiet_symbol_closes_by_the_first_mark_after_a_restart() -> None:
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.mark(40 * SECOND)
+    other = again(course)
+    # Read again, at whatever time: how long ago that was is what the stream says.
+    other.trades((1, 30 * SECOND))
+    other.mark(40 * SECOND)
+    for each in (course, other):
+        each.mark(MINUTE + SECOND)
+        assert not each.closed  # inside the lateness
+        each.mark(MINUTE + 3 * SECOND)
+    assert windows(other.closed) == windows(course.closed) == [(0, 1, "UNKNOWN")]
+
+
 def test_a_trade_read_again_for_a_closed_minute_costs_nothing() -> None:
     course = Course()
     course.trades((1, 30 * SECOND))

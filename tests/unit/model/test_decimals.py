@@ -1,6 +1,8 @@
 """Numbers are exact, plain and bounded."""
 
 import decimal
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
@@ -62,3 +64,31 @@ def test_sums_of_products_do_not_depend_on_order(pairs: list[tuple[int, int]]) -
 def test_rounding_raises_under_the_exact_context() -> None:
     with decimal.localcontext(decimals.EXACT), pytest.raises(decimal.Inexact):
         Decimal(1) / Decimal(3)
+
+
+def test_every_thread_of_a_process_computes_exactly() -> None:
+    # In a process of its own: here the context was set before the first test.
+    program = """
+import decimal
+from concurrent.futures import ThreadPoolExecutor
+from market_ingestor.model import decimals
+
+def product():
+    try:
+        return decimal.Decimal("0." + "7" * 40) * decimal.Decimal("0." + "3" * 40)
+    except decimal.Inexact:
+        return "inexact"
+
+def third():
+    try:
+        return decimal.Decimal(1) / 3
+    except decimal.Inexact:
+        return "inexact"
+
+decimals.install()
+with ThreadPoolExecutor(1) as threads:
+    print(threads.submit(product).result(), threads.submit(third).result())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    product = int("7" * 40) * int("3" * 40)
+    assert ran.stdout.decode().split() == [f"0.{product:080d}", "inexact"]
