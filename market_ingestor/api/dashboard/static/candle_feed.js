@@ -104,6 +104,7 @@ export class CandleFeed extends EventTarget {
   }
 
   async #loadNewest(life) {
+    if (life !== this.#life) return;
     const page = await this.#page({ limit: NEWEST, open: true }).catch(() => []);
     if (life === this.#life) this.#take(page);
   }
