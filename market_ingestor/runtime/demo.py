@@ -195,12 +195,13 @@ async def _watch(
 ) -> None:
     supervisor = await supervise
     for name, address in (
+        ("dashboard", f"{endpoints.api}/"),
         ("API", endpoints.api),
         ("push", f"{endpoints.push}/ws"),
         ("TCP", endpoints.tcp),
         ("metrics", f"{endpoints.metrics}/metrics"),
     ):
-        _say(f"  {name:8}{address}")
+        _say(f"  {name:10}{address}")
     await _say_mode(endpoints.nats, endpoints.api, "live" if options.is_live else "test")
     async with asyncio.TaskGroup() as tasks:
         line = tasks.create_task(_live_line())
