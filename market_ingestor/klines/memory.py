@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 1.0  # what a restart has to read again
 QUERY_TIMEOUT_S: Final = 30.0
-ALL_EVERY: Final = 10  # intervals after which every slot is written, changed or not
+ALL_EVERY_S: Final = 10.0  # after which every slot is written, changed or not
 
 
 class ResumeMemory:
@@ -55,7 +55,7 @@ class ResumeMemory:
         self._bucket: Bucket | None = None
         self.created = ""
         self._kline_created = ""
-        self._rounds = 0
+        self._all_due = 0.0  # monotonic seconds
         self.has_all_candles = True
         self.resumed: dict[tuple[str, str], int] = {}
         self.written_us: int | None = None
@@ -194,8 +194,8 @@ class ResumeMemory:
         by_slot: dict[int, list[Aggregator]] = {number: [] for number in self._slots}
         for aggregator in self._intake.aggregators.values():
             by_slot[slot(aggregator.exchange, aggregator.symbol)].append(aggregator)
-        with_empty = all_slots or self._rounds % ALL_EVERY == 0
-        self._rounds += 1
+        began = time.monotonic()
+        with_empty = all_slots or began >= self._all_due
         records = {
             number: self._record(members, max(next_sequence, self._intake.positions.get(number, 0)))
             for number, members in by_slot.items()
@@ -211,6 +211,8 @@ class ResumeMemory:
         except TROUBLE as problem:
             _log.info("resume_record_postponed", error=repr(problem))
             return False
+        if with_empty:  # only now: one that nobody can read makes the next start read everything
+            self._all_due = began + ALL_EVERY_S
         return True
 
     def _record(self, members: list[Aggregator], next_sequence: int) -> ResumeRecord:

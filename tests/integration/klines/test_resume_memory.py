@@ -1,0 +1,42 @@
+"""Resume records in their bucket, also when somebody else has written there."""
+
+import asyncio
+
+import pytest
+
+from market_ingestor.bus import subjects
+from market_ingestor.klines import resume
+from market_ingestor.klines.intake import Intake
+from market_ingestor.klines.memory import ResumeMemory
+from tests.integration.klines.harness import connected
+from tests.integration.klines.memory_store import MemoryStore
+from tests.support.servers import NatsHandle
+from tests.unit.klines.build import rules
+
+pytestmark = pytest.mark.anyio
+
+UNUSED = resume.key_of(7)  # a slot without symbols, whose record never changes
+
+
+def owns(_number: int) -> bool:
+    return True
+
+
+async def test_a_record_nobody_can_read_is_replaced_as_soon_as_the_server_is_back(
+    nats_server: NatsHandle,
+) -> None:
+    async with connected(nats_server) as bus:
+        memory = ResumeMemory(bus, MemoryStore(), Intake(rules(), owns), owns)
+        await memory.load()
+        bucket = await bus.bucket(subjects.STATE_BUCKET)
+        await bucket.put(UNUSED, b"null")
+        await nats_server.kill()
+        assert not await memory.write(1)
+        await nats_server.start()
+        async with asyncio.timeout(10):
+            while not bus.is_connected:  # noqa: ASYNC110 - nats-py tells nobody
+                await asyncio.sleep(0.01)
+        assert await memory.write(1)
+        record = await bucket.get(UNUSED)
+        assert record is not None
+        assert resume.decode(record).read_to == 1
