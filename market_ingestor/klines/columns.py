@@ -9,11 +9,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from market_ingestor.errors import DecodeError
+from market_ingestor.model.decimals import is_sure
 from market_ingestor.model.fitness import TIME_US_MAX, unfit
 from market_ingestor.model.trade import TRADE_ID_MAX, DecimalTrade, Side, TextTrade
 
+# Up to here a look at each trade takes less than a few at all of them: 1 us instead of 3 for one.
+FEW: Final = 6
 # At most 40 plain digits and one point: within the bounds of `model.decimals` whatever they are.
 SURE_CHARS_MAX: Final = 40
+ID_DIGITS_MAX: Final = 19  # of 2**63 - 1
 
 
 class Columns(NamedTuple):
@@ -71,7 +75,7 @@ def of_batch(subject: str, trades: Sequence[TextTrade]) -> Columns:
     Raises:
         DecodeError: None of the trades is fit to use.
     """
-    found = _sure(trades)
+    found = _few_sure(trades) if len(trades) <= FEW else _sure(trades)
     if found is not None:
         return found
     fit = [trade for trade in trades if unfit(trade) is None]
@@ -81,6 +85,26 @@ def of_batch(subject: str, trades: Sequence[TextTrade]) -> Columns:
     amounts = [Decimal(trade.amount) for trade in fit]
     ids, times = [int(trade.id) for trade in fit], [trade.time_us for trade in fit]
     return Columns(ids, times, prices, amounts, [trade.side for trade in fit])
+
+
+def _few_sure(trades: Sequence[TextTrade]) -> Columns | None:
+    """Return the columns if every trade is fit beyond doubt, each looked at for itself."""
+    columns = Columns([], [], [], [], [])
+    ids, times, prices, amounts, sides = columns
+    for trade in trades:
+        text, time_us, price, amount = trade.id, trade.time_us, trade.price, trade.amount
+        if not (is_sure(price) and is_sure(amount) and 0 <= time_us < TIME_US_MAX):
+            return None
+        if not (
+            text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= ID_DIGITS_MAX
+        ):
+            return None
+        ids.append(int(text))
+        times.append(time_us)
+        prices.append(Decimal(price))
+        amounts.append(Decimal(amount))
+        sides.append(trade.side)
+    return columns if max(ids) <= TRADE_ID_MAX else None
 
 
 def _sure(trades: Sequence[TextTrade]) -> Columns | None:
@@ -103,14 +127,14 @@ def _sure(trades: Sequence[TextTrade]) -> Columns | None:
     except (ValueError, InvalidOperation):
         return None
     prices = numbers[: len(trades)]
-    is_sure = (
+    is_fit = (
         min(ids) >= 0
         and max(ids) <= TRADE_ID_MAX
         and list(map(str, ids)) == [trade.id for trade in trades]
         and all(prices)
     )
     sides = [trade.side for trade in trades]
-    return Columns(ids, times, prices, numbers[len(trades) :], sides) if is_sure else None
+    return Columns(ids, times, prices, numbers[len(trades) :], sides) if is_fit else None
 
 
 def of_trades(trades: Sequence[DecimalTrade]) -> Columns:

@@ -30,6 +30,9 @@ class Sorted(NamedTuple):
     is_vouched: bool
 
 
+_ALL_NEW: Final = Sorted(None, [], is_vouched=True)  # made once: nearly every batch is that
+
+
 class KnownIds:
     """The ids of one symbol; what they tell is of use only where they grow by one.
 
@@ -55,7 +58,7 @@ class KnownIds:
         if ids[0] > self.unvouched_to and is_run(ids):
             if ids[0] - 1 == seen.highest:  # nearly always
                 seen.add_range(ids[0], ids[-1])
-                return Sorted(None, [], is_vouched=True)
+                return _ALL_NEW
             if seen.missing(ids[0] - 1, ids[-1] + 1) == [(ids[0], ids[-1])]:
                 seen.add_range(ids[0], ids[-1])
                 self._bound()

@@ -8,7 +8,7 @@ from decimal import Decimal
 from operator import mul
 from typing import Final, Self
 
-from market_ingestor.klines.columns import Columns, is_run
+from market_ingestor.klines.columns import FEW, Columns, is_run
 from market_ingestor.model.decimals import ZERO
 from market_ingestor.model.intervals import IdIntervals
 
@@ -175,28 +175,26 @@ class Window:
             sequence: Where their batch was read.
         """
         self.last_sequence = sequence
-        ids, _, prices, amounts, sides = columns
-        if len(ids) == 1 and self.fold is not None:
-            if not self.ids.add(ids[0]):
-                return None
-            self.fold.add(ids[0], prices[0], amounts[0], is_buy=sides[0] == "buy")
-            if self.ids.forgotten:
-                self.is_doubtful = True
-            return columns
         fresh = self._fresh(columns)
         if fresh is None:
             return None
         if self.ids.forgotten:
             self.is_doubtful = True  # a copy of what was forgotten could be counted again
-        part = Fold.of(fresh)
-        if self.fold is None:
-            self.fold = part
+        fold = self.fold
+        if fold is not None and len(fresh.ids) <= FEW:
+            ids, _, prices, amounts, sides = fresh
+            for row, trade_id in enumerate(ids):
+                fold.add(trade_id, prices[row], amounts[row], is_buy=sides[row] == "buy")
+        elif fold is None:
+            self.fold = Fold.of(fresh)
         else:
-            self.fold.absorb(part)
+            fold.absorb(Fold.of(fresh))
         return fresh
 
     def _fresh(self, columns: Columns) -> Columns | None:
         ids = columns.ids
+        if len(ids) == 1:
+            return columns if self.ids.add(ids[0]) else None
         if is_run(ids) and self._has_none(ids[0], ids[-1]):
             self.ids.add_range(ids[0], ids[-1])
             return columns

@@ -31,6 +31,11 @@ _SHOWN: Final = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, trap
 ZERO: Final = Decimal(0)
 _ORDINARY: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")  # well within the bounds
 
+# Matches a text that is beyond doubt: a positive number in plain notation, so short that no bound
+# above is near. What it does not match may still be fit: `checked` decides. One pattern takes a
+# third of the time of string methods that say the same.
+is_sure: Final = re.compile(r"(?=[0.]*+[1-9])[0-9]{1,20}+(?:\.[0-9]{1,18}+)?+").fullmatch
+
 
 class BadNumberError(ValueError):
     """A price or amount is not a finite, plain number within the bounds."""
