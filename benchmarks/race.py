@@ -78,12 +78,14 @@ def race(
     peers: Mapping[str, Round | None] | None = None,
     rounds: int = ROUNDS,
     unit: str = "trade",
+    before: Callable[[], object] | None = None,
     goals: Mapping[str, float] | None = None,
 ) -> None:
     """Run all contenders in turn and note medians per unit of work.
 
     Args:
         work: Units (trades, frames, deliveries) in one round, the same for every contender.
+        before: Runs before every contender's round, in nobody's time.
         goals: Least ratios, by ``floor`` or a peer's name: how many times faster ours must be
             (0.6 against the floor: at most 1 / 0.6 of its time).
     """
@@ -92,9 +94,13 @@ def race(
         others["floor"] = floor
     seconds: dict[str, list[float]] = {name: [] for name in others}
 
+    prepare = before or (lambda: None)
+
     def others_turn() -> None:
         for name, run in others.items():
+            prepare()
             seconds[name].append(run())
+        prepare()
         gc.collect()
 
     pedantic: Callable[..., object] = benchmark.pedantic

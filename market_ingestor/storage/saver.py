@@ -108,7 +108,7 @@ class BatchSaver:
         self.trades = Lane(
             bus,
             subjects.RAW_STREAM,
-            sort=_sort_raw,
+            sort=sort_raw,
             writer=TradeWriter(database),
             writers_max=TRADE_WRITERS,
             **shared,
@@ -275,7 +275,8 @@ async def sum_symbols(database: Database) -> None:
             await session.fetch(QUERIES["sum_symbols"])
 
 
-def _sort_raw(message: Delivery) -> Sorted:
+def sort_raw(message: Delivery) -> Sorted:
+    """Return the rows of a message of MARKET_RAW."""
     if message.subject.endswith(f".{subjects.MARK_TOKEN}"):
         return Sorted()  # a mark: klines reads it, there is nothing to save
     found = trade_rows(message.subject, message.payload, message.sequence)
