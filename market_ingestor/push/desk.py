@@ -3,8 +3,8 @@
 The same for every transport: a WebSocket client's requests and a TCP client's lines end here.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias, assert_never
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from market_ingestor.access import is_token
 from market_ingestor.push import messages
@@ -31,6 +31,18 @@ REQUEST_WILDCARDS: Final = 3  # in a message that count as a further request
 TokenCheck: TypeAlias = Callable[[Client, Token], bool]  # whether it opens, and lets in
 
 
+class TradesWanted(NamedTuple):
+    """Whom to tell about trade topics.
+
+    Attributes:
+        before: Awaited before a client is told that it gets trades: none may be lost from then on.
+        changed: Called when the trade topics somebody subscribed may have changed.
+    """
+
+    before: Callable[[], Awaitable[None]]
+    changed: Callable[[], None]
+
+
 class RateLimit:
     """A bucket of requests that fills at a steady rate."""
 
@@ -54,7 +66,7 @@ class Desk:
 
     Args:
         tokens: Any of them is accepted from a client that has to show one.
-        trades_wanted: Called when the trade topics somebody subscribed may have changed.
+        trades_wanted: Is told about trade topics.
     """
 
     def __init__(
@@ -63,7 +75,7 @@ class Desk:
         pump: Pump,
         catch_up: CatchUp,
         tokens: Sequence[str],
-        trades_wanted: Callable[[], None],
+        trades_wanted: TradesWanted,
     ) -> None:
         self._hub = hub
         self._pump = pump
@@ -119,7 +131,7 @@ class Desk:
                 await self._subscribe(client, request)
             case Unsubscribe():
                 ended = self._hub.unsubscribe(client.outbox, _parsed(request.topics))
-                self._trades_wanted()
+                self._trades_wanted.changed()
                 texts = [text_of(pattern) for pattern in ended]
                 self._reply(client, messages.unsubscribed(texts, request.id))
             case ListTopics():
@@ -153,6 +165,9 @@ class Desk:
         sequence = self._hub.ring.last_sequence
         if request.since is not None and has_candles:
             sequence = await self._catch_up.check(request.since)
+        has_trades = any(pattern[0] == TRADE for pattern in patterns)
+        if has_trades:
+            await self._trades_wanted.before()
         if request.batch_ms is not None:
             client.batch_s = request.batch_ms / 1_000
         texts = [text_of(pattern) for pattern in patterns]
@@ -165,8 +180,8 @@ class Desk:
         else:
             self._hub.subscribe(client.outbox, patterns)
             self._pump.ready(client)
-        if any(pattern[0] == TRADE for pattern in patterns):
-            self._trades_wanted()
+        if has_trades:
+            self._trades_wanted.changed()
 
     def replace(self, client: Client, topics: Sequence[str]) -> None:
         """Replace all of a client's subscriptions.
@@ -180,7 +195,7 @@ class Desk:
         self._hub.check_room(client.outbox, patterns, instead_of=old)
         self._hub.unsubscribe(client.outbox, old)
         self._hub.subscribe(client.outbox, patterns)
-        self._trades_wanted()
+        self._trades_wanted.changed()
         self._pump.ready(client)
 
 

@@ -5,10 +5,10 @@ needs nothing of an earlier life.
 """
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -21,7 +21,12 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError, StreamRecreatedError
-from market_ingestor.model.exchange import is_exchange_name, is_symbol_name, simulated_name
+from market_ingestor.model.exchange import (
+    is_exchange_name,
+    is_simulated,
+    is_symbol_name,
+    simulated_name,
+)
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.trade import TradeBatch
@@ -29,15 +34,15 @@ from market_ingestor.push import positions
 from market_ingestor.push.binance.desk import BinanceDesk
 from market_ingestor.push.binance.streams import Address
 from market_ingestor.push.catch_up import CatchUp, KlineHistory
-from market_ingestor.push.desk import Desk
+from market_ingestor.push.desk import Desk, TradesWanted
 from market_ingestor.push.door import PER_ADDRESS_MAX, Door
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.pump import Client, Pump
 from market_ingestor.push.ring import OVERHEAD_BYTES
-from market_ingestor.push.subscriptions import EVENT, common_pattern
+from market_ingestor.push.subscriptions import EVENT, Topic, common_pattern, matches
 from market_ingestor.push.tcp import TcpServer
-from market_ingestor.push.websocket import GOING_AWAY, POLICY, WebSocketServer
+from market_ingestor.push.websocket import GOING_AWAY, POLICY, SERVICE_RESTART, WebSocketServer
 from market_ingestor.runtime.files import allow_open_files
 from market_ingestor.runtime.role import Health
 from market_ingestor.runtime.web import listen
@@ -47,10 +52,10 @@ _log = structlog.get_logger(__name__)
 RING_AGE: Final = timedelta(hours=2)  # how far back the ring reaches after a start
 WARM_UP_S: Final = 10.0  # to read it; then clients are let in and the rest is read beside them
 POLL_S: Final = 1.0
+SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
 RETRY_S: Final = 0.5
 STUCK_S: Final = 60.0  # a socket that took not one byte for so long is given up
 IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
-SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
 OTHER_FILES: Final = 2_000  # connections that are no clients yet, and all that is not a client
 LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
 
@@ -86,6 +91,22 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     limit_loopback: bool = False
     access: AccessPolicy = AccessPolicy()
     stop_timeout_s: float = 3.0
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """Trades that a reader gave: those of a pattern, up to a sequence; 0 for none."""
+
+    pattern: Topic
+    through: int
+
+    def holds(self, arrived: Delivery) -> bool:
+        """Return whether a message was given."""
+        if arrived.sequence > self.through:
+            return False
+        return matches(self.pattern, tuple(arrived.subject.split(".")[2:]))
+
+
+NOTHING_SEEN: Final = Seen(pattern=(), through=0)
 
 
 class Gateway:
@@ -130,6 +151,8 @@ class Gateway:
         self._reported = PushCounters()
         self._logged_at = 0.0
         self._is_serving = False
+        self._serves_simulated = False
+        self._trades_promised: int | None = None
         self.port = options.port
         self.tcp_port = options.tcp_port
 
@@ -164,7 +187,13 @@ class Gateway:
         self._pump = Pump(self._hub)
         catch_up = CatchUp(self._bus, self._hub, self._pump, self._history)
         access = self._options.access
-        desk = Desk(self._hub, self._pump, catch_up, access.tokens, self._trades_changed.set)
+        desk = Desk(
+            self._hub,
+            self._pump,
+            catch_up,
+            access.tokens,
+            TradesWanted(before=self._before_trades, changed=self._trades_changed.set),
+        )
         sockets = WebSocketServer(
             self._pump, self._door, access, desk, functools.partial(self._binance_desk, desk)
         )
@@ -190,11 +219,31 @@ class Gateway:
     def _binance_desk(self, desk: Desk, address: Address) -> BinanceDesk:
         """Return who talks to a client of Binance streams.
 
-        In test mode an exchange means its simulation: that is settled when a client connects.
+        In test mode an exchange means its simulation: that is settled when a client connects, and
+        one whose exchange comes to mean another is disconnected. It connects again, as Binance's
+        clients must every day, and never has prices of both in one stream.
         """
-        if self._is_test_mode():
+        follows_mode = not is_simulated(address.exchange)
+        if self._serves_simulated:
             address = address._replace(exchange=simulated_name(address.exchange))
-        return BinanceDesk(self._hub, self._pump, desk.accepts, self._trades_changed.set, address)
+        return BinanceDesk(
+            self._hub,
+            self._pump,
+            desk.accepts,
+            TradesWanted(before=self._before_trades, changed=self._trades_changed.set),
+            address,
+            follows_mode=follows_mode,
+        )
+
+    def _follow_mode(self) -> None:
+        """Serve another mode, once it is another."""
+        is_test = self._is_test_mode()
+        if is_test == self._serves_simulated:
+            return
+        self._serves_simulated = is_test
+        for client in self._pump.clients:
+            if client.follows_mode:
+                client.sink.close(SERVICE_RESTART, "the mode changed: connect again")
 
     async def _serve(self, sockets: WebSocketServer, lines: TcpServer) -> None:
         await self._bus.subscribe_core(subjects.LIVE_ALL, self._on_live)
@@ -203,6 +252,7 @@ class Gateway:
             _log.warning("ring_not_warm", after_s=WARM_UP_S)
         if self._stopping.is_set():
             return
+        self._follow_mode()
         wanted = self._options.max_clients + OTHER_FILES
         allowed = allow_open_files(wanted)
         if allowed < wanted:
@@ -247,7 +297,7 @@ class Gateway:
             async with self._reader(state, first) as reader:
                 await self._read_candles(reader, state.last_sequence)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _reader(
         self, state: StreamState, start_sequence: int, filter_subject: str | None = None
     ) -> AsyncIterator[OrderedReader]:
@@ -346,39 +396,71 @@ class Gateway:
             return
         self._ready(self._hub.passing((EVENT, *names), arrived.payload))
 
+    async def _before_trades(self) -> None:
+        """Note from where on trades are wanted, for somebody about to be told that they come.
+
+        Their reader begins a moment later; it goes back to here. While the bus cannot tell, it
+        begins where it will.
+        """
+        with contextlib.suppress(*TROUBLE):
+            state = await self._bus.stream_state(subjects.RAW_STREAM)
+            promised = state.last_sequence + 1
+            known = self._trades_promised
+            self._trades_promised = promised if known is None else min(known, promised)
+
     async def _follow_trades(self) -> None:
-        start: int | None = None
+        begin: int | None = None
+        seen = NOTHING_SEEN
         while True:
             wanted = self._wanted_trades()
             if wanted is None:
-                start = None
+                begin, seen = None, NOTHING_SEEN
+                self._trades_promised = None
                 self._trades_changed.clear()
                 await self._trades_changed.wait()
                 continue
             state = await self._state(subjects.RAW_STREAM)
-            begin, start = state.last_sequence + 1 if start is None else start, None
-            async with self._reader(state, begin, wanted) as reader:
-                start = await self._read_trades(reader, wanted)
+            start = self._trades_start(state) if begin is None else begin
+            given, begin, seen = seen, None, NOTHING_SEEN
+            async with self._reader(state, start, ".".join(("market.raw", *wanted))) as reader:
+                begin, seen = await self._read_trades(reader, wanted, given)
 
-    def _wanted_trades(self) -> str | None:
-        """Return the narrowest subject that covers every trade topic subscribed."""
+    def _trades_start(self, state: StreamState) -> int:
+        """Return from where on trades are wanted that nobody read so far."""
+        promised, self._trades_promised = self._trades_promised, None
+        return state.last_sequence + 1 if promised is None else promised
+
+    def _wanted_trades(self) -> Topic | None:
+        """Return the narrowest exchange and symbol that cover every trade topic subscribed."""
         patterns = self._hub.trade_patterns()
-        return "market.raw." + ".".join(common_pattern(patterns)) if patterns else None
+        return common_pattern(patterns) if patterns else None
 
-    async def _read_trades(self, reader: OrderedReader, wanted: str) -> int:
-        """Read until other trades are wanted; returns where to begin with them."""
+    async def _read_trades(
+        self, reader: OrderedReader, wanted: Topic, given: Seen
+    ) -> tuple[int, Seen]:
+        """Read until other trades are wanted.
+
+        Args:
+            given: What the reader before this one gave; it is not passed on again.
+
+        Returns:
+            Where to begin with the other trades, and what of those was given already.
+        """
         while self._wanted_trades() == wanted:
-            self._take_trades(await reader.next(POLL_S / 4))
-        start = (await self._state(subjects.RAW_STREAM)).last_sequence + 1
+            self._trades_promised = None  # this reader was there before whoever came since
+            self._take_trades(await reader.next(POLL_S / 4), given)
+        start = self._trades_start(await self._state(subjects.RAW_STREAM))
         while reader.next_sequence < start:
             rest = await reader.next(SWITCH_S)
             if not rest:
                 break
-            self._take_trades(rest)
-        return max(start, reader.next_sequence)
+            self._take_trades(rest, given)
+        return start, Seen(pattern=wanted, through=reader.next_sequence - 1)
 
-    def _take_trades(self, arrived: list[Delivery]) -> None:
+    def _take_trades(self, arrived: Iterable[Delivery], given: Seen) -> None:
         for each in arrived:
+            if given.holds(each):
+                continue
             try:
                 batch = _batch(each.subject, each.payload)
             except DecodeError as problem:
@@ -404,6 +486,7 @@ class Gateway:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
+            self._follow_mode()
             now = asyncio.get_running_loop().time()
             queued = 0
             for client in self._pump.clients:

@@ -57,6 +57,7 @@ class Client:
         address: Where it comes from, for limits and logs.
         is_trusted: It showed a token, or none is needed.
         may_ride: It is not being closed.
+        follows_mode: What it reads depends on the mode, which it was not told of.
         heard_at: When its last message came, by the loop's clock.
         batch_s: Frames are arrays, and this long after what there was is sent there is none;
             0: one frame per message.
@@ -69,6 +70,7 @@ class Client:
         self.is_trusted = False
         self.is_gone = False
         self.may_ride = True
+        self.follows_mode = False
         self.heard_at = now
         self.batch_s = 0.0
         self.next_frame_at = 0.0

@@ -49,6 +49,7 @@ RETRY_AFTER_S: Final = 5  # before somebody who was one too many asks again
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
+SERVICE_RESTART: Final = 1012
 TRY_AGAIN_LATER: Final = 1013
 
 # What a single client does wrong is counted, not logged: a hostile one would fill the disk.

@@ -1,12 +1,18 @@
 """Follows what a client of Binance streams asks for. SHELL."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from market_ingestor.push import messages
 from market_ingestor.push.binance import calls
 from market_ingestor.push.binance.calls import BadCallError, Call
-from market_ingestor.push.binance.streams import Address, BadStreamError, stream_of, topics
-from market_ingestor.push.desk import TokenCheck
+from market_ingestor.push.binance.streams import (
+    TRADE_FAMILIES,
+    Address,
+    BadStreamError,
+    stream_of,
+    topics,
+)
+from market_ingestor.push.desk import TokenCheck, TradesWanted
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.messages import BadRequestError, Message
 from market_ingestor.push.pump import Client, Pump
@@ -18,28 +24,33 @@ class BinanceDesk:
 
     Args:
         check: Accepts or refuses tokens.
-        trades_wanted: Called when the trade topics somebody subscribed may have changed.
+        trades_wanted: Is told about trade topics.
         address: What the client connected to, its exchange being the one to serve.
+        follows_mode: That exchange is the one meant in the present mode.
     """
 
-    __slots__ = ("_address", "_check", "_hub", "_pump", "_trades_wanted")
+    __slots__ = ("_address", "_check", "_follows_mode", "_hub", "_pump", "_trades_wanted")
 
     def __init__(
         self,
         hub: Hub,
         pump: Pump,
         check: TokenCheck,
-        trades_wanted: Callable[[], None],
+        trades_wanted: TradesWanted,
         address: Address,
+        *,
+        follows_mode: bool,
     ) -> None:
         self._hub = hub
         self._pump = pump
         self._check = check
         self._trades_wanted = trades_wanted
         self._address = address
+        self._follows_mode = follows_mode
 
     def begin(self, client: Client) -> None:
         """Meet a client that has just connected."""
+        client.follows_mode = self._follows_mode
         self._hub.speak(client.outbox, self._address.form)
         if client.is_trusted:
             self._subscribe_address(client)
@@ -54,7 +65,7 @@ class BinanceDesk:
             Whether the client may stay: it showed a token where one is needed.
         """
         try:
-            answer = self._answer(client, payload)
+            answer = await self._answer(client, payload)
         except BadCallError as problem:
             answer = calls.failure(problem)
         self._reply(client, answer)
@@ -68,7 +79,7 @@ class BinanceDesk:
         client.outbox.reply(answer)
         self._pump.ready(client)
 
-    def _answer(self, client: Client, payload: bytes) -> Message:
+    async def _answer(self, client: Client, payload: bytes) -> Message:
         token = messages.parse_token(payload)
         if token is not None:
             return self._show_token(client, token)
@@ -76,7 +87,7 @@ class BinanceDesk:
         if not client.is_trusted:
             raise BadCallError(calls.BAD_REQUEST, "send a token first", call.id)
         try:
-            return calls.result(self._act(client, call), call.id)
+            return calls.result(await self._act(client, call), call.id)
         except BadStreamError as problem:
             raise BadCallError(calls.BAD_REQUEST, str(problem), call.id) from problem
         except BadRequestError as problem:
@@ -90,14 +101,17 @@ class BinanceDesk:
             self._subscribe_address(client)
         return calls.result(None, None)
 
-    def _act(self, client: Client, call: Call) -> list[str] | bool | None:
+    async def _act(self, client: Client, call: Call) -> list[str] | bool | None:
         match call.method:
             case "SUBSCRIBE":
-                self._subscribe(client, self._topics(call))
+                patterns = self._topics(call)
+                if any(pattern[0] in TRADE_FAMILIES for pattern in patterns):
+                    await self._trades_wanted.before()
+                self._subscribe(client, patterns)
                 return None
             case "UNSUBSCRIBE":
                 self._hub.unsubscribe(client.outbox, self._topics(call))
-                self._trades_wanted()
+                self._trades_wanted.changed()
                 return None
             case "LIST_SUBSCRIPTIONS":
                 return [stream_of(log.pattern) for log in client.outbox.logs]
@@ -119,7 +133,7 @@ class BinanceDesk:
     def _subscribe(self, client: Client, patterns: Sequence[Topic]) -> None:
         self._hub.check_room(client.outbox, patterns)
         self._hub.subscribe(client.outbox, patterns)
-        self._trades_wanted()
+        self._trades_wanted.changed()
 
     def _set_combined(self, client: Client, call: Call) -> None:
         self._require_combined(call)

@@ -22,6 +22,7 @@ from market_ingestor.model.stats import (
     Volatility,
 )
 from market_ingestor.push.binance import board
+from market_ingestor.push.websocket import SERVICE_RESTART
 from tests.integration.push.harness import MINUTE, START, Market, batch, gateway, kline, market
 from tests.support.servers import NatsHandle
 
@@ -164,6 +165,28 @@ async def test_exchanges_are_simulated_ones_in_test_mode(nats_server: NatsHandle
             event = await client.receive()
             assert event["k"]["t"] == START + minute * MINUTE
             assert event["simulated"]
+
+
+async def test_a_change_of_mode_ends_sockets_whose_exchange_means_another(
+    nats_server: NatsHandle,
+) -> None:
+    is_test = False
+    async with (
+        market(nats_server.url) as bus,
+        gateway(nats_server.url, is_test_mode=lambda: is_test) as push,
+        streams(push.port, "/ws/btcusdt@kline_1m") as live,
+        streams(push.port, "/binance/sim-binance/ws/btcusdt@kline_1m") as simulated,
+    ):
+        await bus.closed(kline(0))
+        assert (await live.receive())["k"]["t"] == START
+        is_test = True
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            await live.receive()
+        assert live.connection.close_code == SERVICE_RESTART
+        async with streams(push.port, "/ws/btcusdt@kline_1m") as again:
+            await bus.closed(kline(1), kline(1, exchange="sim-binance", simulated=True))
+            for client in (again, simulated):
+                assert (await client.receive())["simulated"]
 
 
 async def test_trades_and_tickers(nats_server: NatsHandle) -> None:

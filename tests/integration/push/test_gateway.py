@@ -326,19 +326,33 @@ async def test_trades_stats_and_events(nats_server: NatsHandle) -> None:
         await bus.event(event())
         told = await reader.receive()
         assert (told["type"], told["data"]["type"]) == ("event", "gap_found")
-        n = 0
-        while True:  # the stream of trades is read only while somebody wants them
-            n += 1
-            await bus.trades(batch(n))
-            try:
-                trades = await reader.receive(0.5)
-            except TimeoutError:
-                continue
-            break
+        await bus.trades(batch(1))
+        trades = await reader.receive()
         assert (trades["type"], trades["topic"]) == ("trades", "trade.binance.BTCUSDT")
         assert trades["data"]["trades"][0]["price"] == "1.5"
-        await bus.trades(batch(n + 1, symbol="ETHUSDT"))
+        await bus.trades(batch(2, symbol="ETHUSDT"))
         assert (await reader.receive())["topic"] == "trade.binance.ETHUSDT"
+
+
+async def test_no_trade_behind_the_answer_to_its_subscription_is_lost(
+    nats_server: NatsHandle,
+) -> None:
+    async with (
+        market(nats_server.url) as bus,
+        gateway(nats_server.url) as push,
+        client(push.port) as one,
+        client(push.port) as other,
+    ):
+        await bus.trades(batch(1))  # before anybody wanted it
+        for reader, symbol in ((one, "BTCUSDT"), (other, "ETHUSDT")):
+            await reader.ask(action="subscribe", topics=[f"trade.binance.{symbol}"])
+            for each in ("BTCUSDT", "ETHUSDT"):
+                await bus.trades(batch(2, symbol=each))
+        for each in ("BTCUSDT", "ETHUSDT"):
+            await bus.trades(batch(3, symbol=each))
+        for reader, numbers in ((one, [2, 2, 3]), (other, [2, 3])):
+            got = [(await reader.receive())["data"]["n"] for _ in numbers]
+            assert got == numbers
 
 
 async def test_batches_are_arrays_of_messages(nats_server: NatsHandle) -> None:
