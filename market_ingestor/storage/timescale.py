@@ -6,6 +6,7 @@ Owns the pool, the session settings and the sorting of errors: what leaves this 
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, Self, TypeAlias
 
@@ -273,7 +274,8 @@ class Database:
             self.is_up = False
             raise StoreUnavailableError(f"{reason} ({problem.sqlstate})") from problem
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as lost:
-            if isinstance(lost, ValueError):
+            # A refused certificate is a ValueError too, and may be cured by a new one.
+            if isinstance(lost, ValueError) and not isinstance(lost, ssl.SSLError):
                 raise  # an argument or address that cannot be encoded: the caller's mistake
             self.is_up = False
             raise StoreUnavailableError(excerpt(str(lost) or type(lost).__name__)) from lost
