@@ -23,6 +23,8 @@ def progress_bar(text: str) -> Iterator[Step]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+    console = Console(stderr=True)
+    redirects = sys.stdout.isatty()  # what is printed then appears above the bar
+    with Progress(*columns, console=console, transient=True, redirect_stdout=redirects) as drawn:
         task = drawn.add_task(text, total=None)
         yield lambda done, total: drawn.update(task, completed=done, total=total)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from market_ingestor.model import decimals
+from market_ingestor.runtime.bar import progress_bar
 from tests.faults.run import Report, run
 from tests.faults.world import Size
 
@@ -32,9 +33,10 @@ def main(
     click.echo(f"seed {chosen}; logs and records in {folder}")
     decimals.install()
     size = Size(rate=rate, patience=patience)
-    report: Report = asyncio.run(
-        run(folder, seed=chosen, minutes=minutes, size=size, only=only, tells=True)
-    )
+    with progress_bar("seconds of faults") as step:
+        report: Report = asyncio.run(
+            run(folder, seed=chosen, minutes=minutes, size=size, only=only, step=step)
+        )
     click.echo(str(report))
     sys.exit(1 if report.problems else 0)
 

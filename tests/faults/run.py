@@ -15,6 +15,7 @@ import msgspec
 
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.runtime.bar import Step
 from tests.faults.checks import candles, truth
 from tests.faults.collector import Collector
 from tests.faults.journal import Journal, now_us
@@ -97,17 +98,23 @@ class Report(msgspec.Struct):
 
 
 async def run(
-    folder: Path, *, seed: int, minutes: float, size: Size, only: str = "", tells: bool = False
+    folder: Path,
+    *,
+    seed: int,
+    minutes: float,
+    size: Size,
+    only: str = "",
+    step: Step | None = None,
 ) -> Report:
     """Carry out the plan of a seed and return what came of it.
 
     Args:
         folder: For logs, records and configurations; they stay.
         only: Faults whose kind has this text in it, all by default.
-        tells: Whether the journal is printed as well.
+        step: Is told the seconds that passed, of how many; the journal is then printed as well.
     """
     report = Report(seed=seed, minutes=minutes, size=size, only=only)
-    with contextlib.closing(Journal(folder / "journal.jsonl", tells=tells)) as journal:
+    with contextlib.closing(Journal(folder / "journal.jsonl", tells=step is not None)) as journal:
         async with AsyncExitStack() as stack:
             world = await stack.enter_async_context(built(folder, journal, seed=seed, size=size))
             collector = Collector(world.links["client>push"].port)
@@ -116,10 +123,13 @@ async def run(
             await recover(world, collector)
             journal.note("started")
             whole_minute = math.ceil(time.time() / MINUTE_S) * MINUTE_S
-            over = time.monotonic() + minutes * MINUTE_S
+            began = time.monotonic()
             for number, episode in enumerate(schedule(seed, minutes, only)):
                 await _carry_out(world, collector, number, episode)
-                if time.monotonic() > over:
+                passed = time.monotonic() - began
+                if step is not None:
+                    step(min(int(passed), int(minutes * MINUTE_S)), int(minutes * MINUTE_S))
+                if passed > minutes * MINUTE_S:
                     break
             # The minute of the start is cut and proves little: a short run waits for the next.
             await asyncio.sleep(max(whole_minute + NEW_MINUTE_S - time.time(), 0))
