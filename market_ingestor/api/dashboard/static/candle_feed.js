@@ -2,7 +2,8 @@
 //
 // The topic is subscribed first; only when the gateway has confirmed it is history loaded, and both
 // meet in the store, where the newest version of a window stays. The API reads the same stream as the
-// gateway and may be a moment behind it: the newest candles are asked for once more a little later.
+// gateway and may be a moment behind it, and holes are rows of the database, later still: the newest
+// candles and the holes are asked for once more a little later.
 
 import { Backoff } from "./backoff.js";
 import { CandleStore } from "./candle_store.js";
@@ -10,6 +11,7 @@ import { CandleStore } from "./candle_store.js";
 const PAGE = 500;
 const NEWEST = 100;
 const SETTLED_MS = 3_000;
+const SETTLED_MAX_MS = 24_000; // doubled until then, while candles lack trades and no hole is known
 const GAPS_MAX = 200;
 const GAPS_MS = 1_000; // between an event and a look at the holes
 
@@ -93,7 +95,7 @@ export class CandleFeed extends EventTarget {
       this.problem = null;
       this.isLoaded = true;
       this.#take(page);
-      this.#later(SETTLED_MS, () => this.#loadNewest(life));
+      this.#later(SETTLED_MS, () => this.#settle(life, SETTLED_MS));
       await this.#loadGaps(life);
     } catch (problem) {
       if (life !== this.#life) return;
@@ -103,10 +105,18 @@ export class CandleFeed extends EventTarget {
     }
   }
 
-  async #loadNewest(life) {
+  async #settle(life, waitedMs) {
     if (life !== this.#life) return;
     const page = await this.#page({ limit: NEWEST, open: true }).catch(() => []);
-    if (life === this.#life) this.#take(page);
+    if (life !== this.#life) return;
+    this.#take(page);
+    await this.#loadGaps(life);
+    const again = 2 * waitedMs;
+    if (again <= SETTLED_MAX_MS && this.#lacksHoles()) this.#later(again, () => this.#settle(life, again));
+  }
+
+  #lacksHoles() {
+    return this.gaps.length === 0 && this.store.candles.some((each) => each.closed && !each.complete);
   }
 
   async #loadGaps(life) {
