@@ -29,7 +29,6 @@ AVERAGE: Final = decimal.Context(prec=20, rounding=decimal.ROUND_HALF_EVEN)  # t
 _SHOWN: Final = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=[])
 
 ZERO: Final = Decimal(0)
-_ORDINARY: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")  # well within the bounds
 
 # Matches a text that is beyond doubt: a positive number in plain notation, so short that no bound
 # above is near. What it does not match may still be fit: `checked` decides. One pattern takes a
@@ -100,7 +99,7 @@ def checked(text: str) -> tuple[Decimal, str]:
 
 def is_fit(text: str) -> bool:
     """Return whether `checked` takes a text; what venues usually send needs no parsing."""
-    if _ORDINARY.fullmatch(text):
+    if is_sure(text):
         return True
     try:
         checked(text)
