@@ -3,8 +3,8 @@
 The same for every transport: a WebSocket client's requests and a TCP client's lines end here.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias, assert_never
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias, assert_never
 
 from market_ingestor.access import is_token
 from market_ingestor.push import messages
@@ -21,6 +21,7 @@ from market_ingestor.push.messages import (
 )
 from market_ingestor.push.pump import Client, Pump
 from market_ingestor.push.subscriptions import CANDLE_FAMILIES, TRADE, Topic, parse_topic, text_of
+from market_ingestor.push.trade_feed import TradeFeed
 
 REQUESTS_PER_S: Final = 20.0  # sustained, per client; a person needs one, a program a few
 REQUESTS_BURST: Final = 200.0  # a program that subscribes one topic at a time when it starts
@@ -29,18 +30,6 @@ REQUEST_WILDCARDS: Final = 3  # in a message that count as a further request
 
 
 TokenCheck: TypeAlias = Callable[[Client, Token], bool]  # whether it opens, and lets in
-
-
-class TradesWanted(NamedTuple):
-    """Whom to tell about trade topics.
-
-    Attributes:
-        before: Awaited before a client is told that it gets trades: none may be lost from then on.
-        changed: Called when the trade topics somebody subscribed may have changed.
-    """
-
-    before: Callable[[], Awaitable[None]]
-    changed: Callable[[], None]
 
 
 class RateLimit:
@@ -66,7 +55,7 @@ class Desk:
 
     Args:
         tokens: Any of them is accepted from a client that has to show one.
-        trades_wanted: Is told about trade topics.
+        trades: Is told who subscribes to trades.
     """
 
     def __init__(
@@ -75,13 +64,13 @@ class Desk:
         pump: Pump,
         catch_up: CatchUp,
         tokens: Sequence[str],
-        trades_wanted: TradesWanted,
+        trades: TradeFeed,
     ) -> None:
         self._hub = hub
         self._pump = pump
         self._catch_up = catch_up
         self._tokens = tokens
-        self._trades_wanted = trades_wanted
+        self._trades = trades
 
     def begin(self, client: Client) -> None:
         """Meet a client that has just connected: it says by itself what it wants."""
@@ -131,7 +120,7 @@ class Desk:
                 await self._subscribe(client, request)
             case Unsubscribe():
                 ended = self._hub.unsubscribe(client.outbox, _parsed(request.topics))
-                self._trades_wanted.changed()
+                self._trades.note_change()
                 texts = [text_of(pattern) for pattern in ended]
                 self._reply(client, messages.unsubscribed(texts, request.id))
             case ListTopics():
@@ -167,7 +156,7 @@ class Desk:
             sequence = await self._catch_up.check(request.since)
         has_trades = any(pattern[0] == TRADE for pattern in patterns)
         if has_trades:
-            await self._trades_wanted.before()
+            await self._trades.promise()
         if request.batch_ms is not None:
             client.batch_s = request.batch_ms / 1_000
         texts = [text_of(pattern) for pattern in patterns]
@@ -181,7 +170,7 @@ class Desk:
             self._hub.subscribe(client.outbox, patterns)
             self._pump.ready(client)
         if has_trades:
-            self._trades_wanted.changed()
+            self._trades.note_change()
 
     def replace(self, client: Client, topics: Sequence[str]) -> None:
         """Replace all of a client's subscriptions.
@@ -195,7 +184,7 @@ class Desk:
         self._hub.check_room(client.outbox, patterns, instead_of=old)
         self._hub.unsubscribe(client.outbox, old)
         self._hub.subscribe(client.outbox, patterns)
-        self._trades_wanted.changed()
+        self._trades.note_change()
         self._pump.ready(client)
 
 

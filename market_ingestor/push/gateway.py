@@ -5,10 +5,9 @@ needs nothing of an earlier life.
 """
 
 import asyncio
-import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -20,7 +19,7 @@ from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
-from market_ingestor.errors import DecodeError, StreamRecreatedError
+from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import (
     is_exchange_name,
     is_simulated,
@@ -34,14 +33,16 @@ from market_ingestor.push import positions
 from market_ingestor.push.binance.desk import BinanceDesk
 from market_ingestor.push.binance.streams import Address
 from market_ingestor.push.catch_up import CatchUp, KlineHistory
-from market_ingestor.push.desk import Desk, TradesWanted
+from market_ingestor.push.desk import Desk
 from market_ingestor.push.door import PER_ADDRESS_MAX, Door
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.pump import Client, Pump
+from market_ingestor.push.reading import reading, state_of
 from market_ingestor.push.ring import OVERHEAD_BYTES
-from market_ingestor.push.subscriptions import EVENT, Topic, common_pattern, matches
+from market_ingestor.push.subscriptions import EVENT
 from market_ingestor.push.tcp import TcpServer
+from market_ingestor.push.trade_feed import TradeFeed
 from market_ingestor.push.websocket import GOING_AWAY, POLICY, SERVICE_RESTART, WebSocketServer
 from market_ingestor.runtime.files import allow_open_files
 from market_ingestor.runtime.role import Health
@@ -52,8 +53,6 @@ _log = structlog.get_logger(__name__)
 RING_AGE: Final = timedelta(hours=2)  # how far back the ring reaches after a start
 WARM_UP_S: Final = 10.0  # to read it; then clients are let in and the rest is read beside them
 POLL_S: Final = 1.0
-SWITCH_S: Final = 0.05  # of silence: what the old filter of trades had to give was given
-RETRY_S: Final = 0.5
 STUCK_S: Final = 60.0  # a socket that took not one byte for so long is given up
 IDLE_S: Final = 300.0  # a client without subscriptions that says nothing either
 OTHER_FILES: Final = 2_000  # connections that are no clients yet, and all that is not a client
@@ -93,22 +92,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout_s: float = 3.0
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """Trades that a reader gave: those of a pattern, up to a sequence; 0 for none."""
-
-    pattern: Topic
-    through: int
-
-    def holds(self, arrived: Delivery) -> bool:
-        """Return whether a message was given."""
-        if arrived.sequence > self.through:
-            return False
-        return matches(self.pattern, tuple(arrived.subject.split(".")[2:]))
-
-
-NOTHING_SEEN: Final = Seen(pattern=(), through=0)
-
-
 class Gateway:
     """The role ``gateway``.
 
@@ -141,7 +124,7 @@ class Gateway:
         self._hub = Hub(limits, options.ring_bytes)
         self._stopping = asyncio.Event()
         self._warm = asyncio.Event()
-        self._trades_changed = asyncio.Event()
+        self._trades = TradeFeed(bus, self._hub.trade_patterns, self._on_trades)
         self._door = Door(
             options.max_clients,
             options.max_clients_per_address,
@@ -152,7 +135,6 @@ class Gateway:
         self._logged_at = 0.0
         self._is_serving = False
         self._serves_simulated = False
-        self._trades_promised: int | None = None
         self.port = options.port
         self.tcp_port = options.tcp_port
 
@@ -187,13 +169,7 @@ class Gateway:
         self._pump = Pump(self._hub)
         catch_up = CatchUp(self._bus, self._hub, self._pump, self._history)
         access = self._options.access
-        desk = Desk(
-            self._hub,
-            self._pump,
-            catch_up,
-            access.tokens,
-            TradesWanted(before=self._before_trades, changed=self._trades_changed.set),
-        )
+        desk = Desk(self._hub, self._pump, catch_up, access.tokens, self._trades)
         sockets = WebSocketServer(
             self._pump, self._door, access, desk, functools.partial(self._binance_desk, desk)
         )
@@ -204,7 +180,7 @@ class Gateway:
                 for each in (
                     self._follow_candles(),
                     self._follow_events(),
-                    self._follow_trades(),
+                    self._trades.run(),
                     self._keep_house(),
                 )
             ]
@@ -230,7 +206,7 @@ class Gateway:
             self._hub,
             self._pump,
             desk.accepts,
-            TradesWanted(before=self._before_trades, changed=self._trades_changed.set),
+            self._trades,
             address,
             follows_mode=follows_mode,
         )
@@ -290,30 +266,12 @@ class Gateway:
 
     async def _follow_candles(self) -> None:
         while True:
-            state = await self._state(subjects.KLINE_STREAM)
+            state = await state_of(self._bus, subjects.KLINE_STREAM)
             first = await self._ring_start(state)
             self._hub.begin(positions.epoch_of(state.created), first)
             _log.info("ring_begun", first_sequence=first, last_sequence=state.last_sequence)
-            async with self._reader(state, first) as reader:
+            async with reading(self._bus, state, first) as reader:
                 await self._read_candles(reader, state.last_sequence)
-
-    @contextlib.asynccontextmanager
-    async def _reader(
-        self, state: StreamState, start_sequence: int, filter_subject: str | None = None
-    ) -> AsyncIterator[OrderedReader]:
-        """Read a stream in its present life; the block is left when that is over."""
-        reader = OrderedReader(
-            self._bus,
-            state.name,
-            start_sequence=start_sequence,
-            filter_subject=filter_subject,
-            created=state.created,
-        )
-        try:
-            async with reader:
-                yield reader
-        except StreamRecreatedError:
-            _log.warning("stream_made_anew", stream=state.name)
 
     async def _read_candles(self, reader: OrderedReader, warm_sequence: int) -> None:
         while True:
@@ -333,15 +291,6 @@ class Gateway:
         average = state.bytes // max(state.messages, 1)
         by_size = state.last_sequence - self._options.ring_bytes // (2 * average + OVERHEAD_BYTES)
         return max(by_age, by_size, state.first_sequence, 1)
-
-    async def _state(self, stream: str) -> StreamState:
-        """Return the state of a stream, waiting until the bus can tell."""
-        while True:
-            try:
-                return await self._bus.stream_state(stream)
-            except TROUBLE as problem:
-                _log.info("gateway_waits", stream=stream, error=str(problem))
-                await asyncio.sleep(RETRY_S)
 
     def _on_candle(self, arrived: Delivery) -> None:
         try:
@@ -377,12 +326,12 @@ class Gateway:
         self._hub.stats(exchange, symbol, payload, _now_us())
         self._pump.wake()
 
-    # -- events, and trades while somebody wants them
+    # -- events and trades
 
     async def _follow_events(self) -> None:
         while True:
-            state = await self._state(subjects.EVENT_STREAM)
-            async with self._reader(state, state.last_sequence + 1) as reader:
+            state = await state_of(self._bus, subjects.EVENT_STREAM)
+            async with reading(self._bus, state, state.last_sequence + 1) as reader:
                 while True:
                     for arrived in await reader.next(POLL_S):
                         self._on_event(arrived)
@@ -396,78 +345,14 @@ class Gateway:
             return
         self._ready(self._hub.passing((EVENT, *names), arrived.payload))
 
-    async def _before_trades(self) -> None:
-        """Note from where on trades are wanted, for somebody about to be told that they come.
-
-        Their reader begins a moment later; it goes back to here. While the bus cannot tell, it
-        begins where it will.
-        """
-        with contextlib.suppress(*TROUBLE):
-            state = await self._bus.stream_state(subjects.RAW_STREAM)
-            promised = state.last_sequence + 1
-            known = self._trades_promised
-            self._trades_promised = promised if known is None else min(known, promised)
-
-    async def _follow_trades(self) -> None:
-        begin: int | None = None
-        seen = NOTHING_SEEN
-        while True:
-            wanted = self._wanted_trades()
-            if wanted is None:
-                begin, seen = None, NOTHING_SEEN
-                self._trades_promised = None
-                self._trades_changed.clear()
-                await self._trades_changed.wait()
-                continue
-            state = await self._state(subjects.RAW_STREAM)
-            start = self._trades_start(state) if begin is None else begin
-            given, begin, seen = seen, None, NOTHING_SEEN
-            async with self._reader(state, start, ".".join(("market.raw", *wanted))) as reader:
-                begin, seen = await self._read_trades(reader, wanted, given)
-
-    def _trades_start(self, state: StreamState) -> int:
-        """Return from where on trades are wanted that nobody read so far."""
-        promised, self._trades_promised = self._trades_promised, None
-        return state.last_sequence + 1 if promised is None else promised
-
-    def _wanted_trades(self) -> Topic | None:
-        """Return the narrowest exchange and symbol that cover every trade topic subscribed."""
-        patterns = self._hub.trade_patterns()
-        return common_pattern(patterns) if patterns else None
-
-    async def _read_trades(
-        self, reader: OrderedReader, wanted: Topic, given: Seen
-    ) -> tuple[int, Seen]:
-        """Read until other trades are wanted.
-
-        Args:
-            given: What the reader before this one gave; it is not passed on again.
-
-        Returns:
-            Where to begin with the other trades, and what of those was given already.
-        """
-        while self._wanted_trades() == wanted:
-            self._trades_promised = None  # this reader was there before whoever came since
-            self._take_trades(await reader.next(POLL_S / 4), given)
-        start = self._trades_start(await self._state(subjects.RAW_STREAM))
-        while reader.next_sequence < start:
-            rest = await reader.next(SWITCH_S)
-            if not rest:
-                break
-            self._take_trades(rest, given)
-        return start, Seen(pattern=wanted, through=reader.next_sequence - 1)
-
-    def _take_trades(self, arrived: Iterable[Delivery], given: Seen) -> None:
-        for each in arrived:
-            if given.holds(each):
-                continue
-            try:
-                batch = _batch(each.subject, each.payload)
-            except DecodeError as problem:
-                self._reject(problem)
-                continue
-            if batch is not None:
-                self._ready(self._hub.trades(batch, each.payload))
+    def _on_trades(self, arrived: Delivery) -> None:
+        try:
+            batch = _batch(arrived.subject, arrived.payload)
+        except DecodeError as problem:
+            self._reject(problem)
+            return
+        if batch is not None:
+            self._ready(self._hub.trades(batch, arrived.payload))
 
     def _ready(self, outboxes: Iterable[Outbox]) -> None:
         for outbox in outboxes:

@@ -12,11 +12,12 @@ from market_ingestor.push.binance.streams import (
     stream_of,
     topics,
 )
-from market_ingestor.push.desk import TokenCheck, TradesWanted
+from market_ingestor.push.desk import TokenCheck
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.messages import BadRequestError, Message
 from market_ingestor.push.pump import Client, Pump
 from market_ingestor.push.subscriptions import Topic
+from market_ingestor.push.trade_feed import TradeFeed
 
 
 class BinanceDesk:
@@ -24,19 +25,19 @@ class BinanceDesk:
 
     Args:
         check: Accepts or refuses tokens.
-        trades_wanted: Is told about trade topics.
+        trades: Is told who subscribes to trades.
         address: What the client connected to, its exchange being the one to serve.
         follows_mode: That exchange is the one meant in the present mode.
     """
 
-    __slots__ = ("_address", "_check", "_follows_mode", "_hub", "_pump", "_trades_wanted")
+    __slots__ = ("_address", "_check", "_follows_mode", "_hub", "_pump", "_trades")
 
     def __init__(
         self,
         hub: Hub,
         pump: Pump,
         check: TokenCheck,
-        trades_wanted: TradesWanted,
+        trades: TradeFeed,
         address: Address,
         *,
         follows_mode: bool,
@@ -44,7 +45,7 @@ class BinanceDesk:
         self._hub = hub
         self._pump = pump
         self._check = check
-        self._trades_wanted = trades_wanted
+        self._trades = trades
         self._address = address
         self._follows_mode = follows_mode
 
@@ -106,12 +107,12 @@ class BinanceDesk:
             case "SUBSCRIBE":
                 patterns = self._topics(call)
                 if any(pattern[0] in TRADE_FAMILIES for pattern in patterns):
-                    await self._trades_wanted.before()
+                    await self._trades.promise()
                 self._subscribe(client, patterns)
                 return None
             case "UNSUBSCRIBE":
                 self._hub.unsubscribe(client.outbox, self._topics(call))
-                self._trades_wanted.changed()
+                self._trades.note_change()
                 return None
             case "LIST_SUBSCRIPTIONS":
                 return [stream_of(log.pattern) for log in client.outbox.logs]
@@ -133,7 +134,7 @@ class BinanceDesk:
     def _subscribe(self, client: Client, patterns: Sequence[Topic]) -> None:
         self._hub.check_room(client.outbox, patterns)
         self._hub.subscribe(client.outbox, patterns)
-        self._trades_wanted.changed()
+        self._trades.note_change()
 
     def _set_combined(self, client: Client, call: Call) -> None:
         self._require_combined(call)
