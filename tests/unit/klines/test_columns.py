@@ -12,7 +12,7 @@ from market_ingestor.model.trade import TextTrade, Trade
 
 def trade(**fields: object) -> TextTrade:
     values = {"id": "1", "price": "1", "amount": "1", "side": None, "time_us": 1_000} | fields
-    return Trade[str](**values)  # type: ignore[arg-type]
+    return Trade[str](**values)  # type: ignore[arg-type] # wrong types are what is tested
 
 
 def test_numbers_keep_every_digit() -> None:
