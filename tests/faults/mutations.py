@@ -37,7 +37,7 @@ class Mutation(NamedTuple):
 
 SAVER: Final = "tests/integration/storage/test_saver.py"
 WRITERS: Final = "tests/integration/storage/test_writers.py"
-PROCESSOR: Final = "tests/integration/klines/test_processor.py"
+CORRECTIONS: Final = "tests/integration/klines/test_corrections.py"
 LOSSES: Final = "tests/integration/connectors/test_losses.py"
 STREAMING: Final = "tests/integration/connectors/test_streaming.py"
 BUS: Final = "tests/integration/bus/test_jetstream.py"
@@ -133,7 +133,7 @@ MUTATIONS: Final = (
         "market_ingestor/klines/closed.py",
         " and raw_floor >= dirty.sequence",
         "",
-        f"{PROCESSOR}::test_a_correction_waits_until_the_saver_has_what_it_is_for",
+        f"{CORRECTIONS}::test_a_correction_waits_until_the_saver_has_what_it_is_for",
     ),
     Mutation(
         "fenced publication",

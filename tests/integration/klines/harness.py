@@ -10,14 +10,18 @@ from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.config import KlinesSettings
 from market_ingestor.klines.processor import KlineProcessor
+from market_ingestor.klines.resume import key_of
+from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
+from market_ingestor.model.partition import slot
 from market_ingestor.model.trade import FeedPosition, Mark, Side, Source, Trade, TradeBatch
-from tests.integration.klines.memory_store import MemoryStore
+from tests.integration.klines.memory_store import MemoryStore, saving
 from tests.support.servers import NatsHandle
 
 LIMITS = streams.StreamLimits(max_age_s=86_400, max_bytes=64 * 1024**2, duplicate_window_s=30)
 T0 = 1_763_676_000_000  # a full hour, Unix milliseconds
 MINUTE = 60_000
+SLOT = slot("binance", "BTCUSDT")
 SETTINGS = KlinesSettings(periods=("1m", "5m"), lateness_s=2, hold_max_s=10, live_interval_ms=10)
 
 
@@ -144,6 +148,73 @@ async def processing(
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+
+class Setting:
+    """A bus, a feed of BTCUSDT and a store that is kept current."""
+
+    def __init__(self, bus: Bus, publisher: Publisher, store: MemoryStore) -> None:
+        self.bus = bus
+        self.publisher = publisher
+        self.store = store
+        self.feed = Feed(publisher)
+
+    async def begin(self) -> None:
+        """Publish a minute cut by the start and the first trade of minute 1."""
+        await self.feed.trades((1, 1_000, "10"))
+        await self.feed.trades((2, MINUTE + 1_000, "11"))
+
+    async def give_up(self, after_id: int, before_id: int, at: int) -> None:
+        """Say that the trade between two ids cannot be had, ``at`` milliseconds after `T0`."""
+        event = MarketEvent(
+            v=1,
+            exchange="binance",
+            symbol="BTCUSDT",
+            type="gap_unfillable",
+            time_us=T0 * 1_000,
+            after_id=str(after_id),
+            before_id=str(before_id),
+            missing=1,
+            from_time=T0 + at,
+            to_time=T0 + at,
+            detail="",
+        )
+        await self.publisher.publish(
+            subjects.event("binance", "BTCUSDT"), codec.encode(event), f"lost.{after_id}"
+        )
+
+    async def record(self) -> bytes | None:
+        return await (await self.bus.bucket(subjects.STATE_BUCKET)).get(key_of(SLOT))
+
+    async def is_recorded(self) -> bool:
+        return await self.record() is not None
+
+    async def settled(self, *processors: KlineProcessor) -> None:
+        """Wait until processors have read everything and have nothing left to correct."""
+
+        async def is_settled() -> bool:
+            raw = await self.bus.stream_state(subjects.RAW_STREAM)
+            kline = await self.bus.stream_state(subjects.KLINE_STREAM)
+            saved = await self.bus.consumer_state(subjects.KLINE_STREAM, subjects.SAVE_DURABLE)
+            return (
+                saved is not None
+                and saved.ack_floor == kline.last_sequence
+                and all(
+                    each.health().details["position"] > raw.last_sequence
+                    and each.health().details["publications"] == 0
+                    and not any(len(one.closed.dirty) for one in each.intake.aggregators.values())
+                    for each in processors
+                )
+            )
+
+        await until_async(is_settled)
+
+
+@asynccontextmanager
+async def made(server: NatsHandle) -> AsyncIterator[Setting]:
+    store = MemoryStore()
+    async with connected(server) as bus, publishing(bus) as publisher, saving(bus, store):
+        yield Setting(bus, publisher, store)
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
