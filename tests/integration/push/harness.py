@@ -21,6 +21,7 @@ from market_ingestor.push.gateway import Gateway, GatewayOptions
 LIMITS = streams.StreamLimits(max_age_s=3_600, max_bytes=64 * 1024**2, duplicate_window_s=30)
 MINUTE = 60_000
 START = 1_763_676_000_000  # 2025-11-20 22:00 UTC
+TOPIC = "kline.binance.BTCUSDT.1m"
 
 
 def kline(
