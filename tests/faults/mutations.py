@@ -38,7 +38,8 @@ class Mutation(NamedTuple):
 SAVER: Final = "tests/integration/storage/test_saver.py"
 WRITERS: Final = "tests/integration/storage/test_writers.py"
 CORRECTIONS: Final = "tests/integration/klines/test_corrections.py"
-LOSSES: Final = "tests/integration/connectors/test_losses.py"
+HOLES: Final = "tests/integration/connectors/test_holes.py"
+DEATH: Final = "tests/integration/connectors/test_after_a_death.py"
 STREAMING: Final = "tests/integration/connectors/test_streaming.py"
 BUS: Final = "tests/integration/bus/test_jetstream.py"
 
@@ -112,14 +113,14 @@ MUTATIONS: Final = (
         "market_ingestor/connectors/refill.py",
         "        self._put(Hole(track=track, gap=finding))\n",
         "",
-        f"{LOSSES}::test_what_the_socket_skipped_is_refilled_next_to_its_neighbours",
+        f"{HOLES}::test_what_the_socket_skipped_is_refilled_next_to_its_neighbours",
     ),
     Mutation(
         "holes of a dead process are looked for at a start",
         "market_ingestor/connectors/fleet.py",
         "        track.finder.restore(stored.intervals, stored.time_us, now, given_up)\n",
         "        del now, given_up\n",
-        f"{LOSSES}::test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled",
+        f"{DEATH}::test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled",
     ),
     Mutation(
         "replay on restart from the oldest open window",
