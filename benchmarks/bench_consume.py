@@ -15,11 +15,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.batches import Message, batches
 from benchmarks.bench_fold import RULES
-from benchmarks.bus import loop_thread, market_bus, on_loop, timed_on
+from benchmarks.bus import loop_thread, market_bus, on_loop, publish, timed_on
 from benchmarks.race import race
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
-from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.klines.intake import Intake
 from tests.support.servers import NatsHandle
@@ -66,13 +65,7 @@ class Readers(NamedTuple):
 async def stored(url: str, messages: Sequence[Message]) -> AsyncIterator[Readers]:
     """Give the contenders over a stream that holds ``messages``."""
     async with market_bus(url) as bus:
-        publisher = Publisher(bus)
-        running = asyncio.create_task(publisher.run())
-        for message in messages:
-            await publisher.send(*message)
-        assert await publisher.drain(60)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await publish(bus, messages)
         yield Readers(bus, len(messages))
 
 

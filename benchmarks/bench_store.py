@@ -19,7 +19,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.batches import Message, batches
-from benchmarks.bus import loop_thread, market_bus, on_loop, timed_on
+from benchmarks.bus import loop_thread, market_bus, on_loop, publish, timed_on
 from benchmarks.race import race
 from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
@@ -164,13 +164,7 @@ async def storing(
         Database(dsn, stages=True, connections_max=writers + 1) as database,
         asyncpg.create_pool(dsn, min_size=writers, max_size=writers + 1) as pool,
     ):
-        publisher = Publisher(bus)
-        running = asyncio.create_task(publisher.run())
-        for message in messages:
-            await publisher.send(*message)
-        assert await publisher.drain(60)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await publish(bus, messages)
         yield Stores(bus, database, pool, writers, rows, texts)
 
 

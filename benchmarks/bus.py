@@ -1,14 +1,17 @@
 """A bus of a benchmark's own, and rounds that run on its event loop."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from benchmarks.batches import Message
 from benchmarks.race import Round, timed
 from market_ingestor.bus import streams
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.publisher import Publisher
 
 LIMITS: Final = streams.StreamLimits(max_age_s=3600, max_bytes=4 * 1024**3, duplicate_window_s=30)
 
@@ -30,6 +33,17 @@ async def market_bus(url: str) -> AsyncIterator[Bus]:
         yield bus
     finally:
         await bus.close()
+
+
+async def publish(bus: Bus, messages: Sequence[Message]) -> None:
+    """Put messages into the streams, and return when all are stored."""
+    publisher = Publisher(bus)
+    running = asyncio.create_task(publisher.run())
+    for message in messages:
+        await publisher.send(*message)
+    assert await publisher.drain(60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def on_loop(portal: BlockingPortal, run: Callable[[], Awaitable[object]]) -> Callable[[], object]:

@@ -1,5 +1,6 @@
 """Messages on the bus that mean nothing or cannot be, and a stream that takes no more."""
 
+import abc
 import contextlib
 import json
 from contextlib import AsyncExitStack
@@ -40,18 +41,30 @@ ABSURD: Final[tuple[Any, ...]] = (
 )
 
 
-class Poison(Fault, frozen=True, kw_only=True):
-    """Garbage on every stream, under the names of instruments that trade at this moment."""
-
-    @property
-    def kind(self) -> str:
-        return "poison on the bus"
+class _BusFault(Fault, frozen=True, kw_only=True):
+    """What goes wrong is done with a connection of the suite's own to the bus."""
 
     @property
     def touches(self) -> frozenset[str]:
         return frozenset({"nats"})
 
     async def begin(self, world: World) -> None:
+        async with AsyncExitStack() as stack:
+            await self._hurt(await world.bus(stack))
+
+    @abc.abstractmethod
+    async def _hurt(self, bus: Bus) -> None:
+        """Make it go wrong."""
+
+
+class Poison(_BusFault, frozen=True, kw_only=True):
+    """Garbage on every stream, under the names of instruments that trade at this moment."""
+
+    @property
+    def kind(self) -> str:
+        return "poison on the bus"
+
+    async def _hurt(self, bus: Bus) -> None:
         exchange, symbol = "sim-binance", SYMBOLS[0]
         raw = subjects.raw(exchange, symbol)
         told = [
@@ -72,29 +85,21 @@ class Poison(Fault, frozen=True, kw_only=True):
             (raw, json.dumps(_batch(exchange, symbol, price=each)).encode()) for each in ABSURD
         ]
         told += [(raw, json.dumps(_batch(exchange, "OTHER")).encode())]
-        async with AsyncExitStack() as stack:
-            bus = await world.bus(stack)
-            for subject, payload in told:
-                with contextlib.suppress(nats.errors.Error):
-                    await bus.client.publish(subject, payload)
+        for subject, payload in told:
+            with contextlib.suppress(nats.errors.Error):
+                await bus.client.publish(subject, payload)
 
 
-class BucketPoison(Fault, frozen=True, kw_only=True):
+class BucketPoison(_BusFault, frozen=True, kw_only=True):
     """Garbage under every key of every bucket, and under keys that nobody knows."""
 
     @property
     def kind(self) -> str:
         return "poison in the buckets"
 
-    @property
-    def touches(self) -> frozenset[str]:
-        return frozenset({"nats"})
-
-    async def begin(self, world: World) -> None:
-        async with AsyncExitStack() as stack:
-            bus = await world.bus(stack)
-            for number, subject in enumerate([*await _entries(bus), *_foreign()]):
-                await bus.put_fenced(subject, UNREADABLE[number % len(UNREADABLE)], None)
+    async def _hurt(self, bus: Bus) -> None:
+        for number, subject in enumerate([*await _entries(bus), *_foreign()]):
+            await bus.put_fenced(subject, UNREADABLE[number % len(UNREADABLE)], None)
 
     async def end(self, world: World) -> None:
         """Empty what no process would write again by itself."""
@@ -126,22 +131,16 @@ def _foreign() -> list[str]:
     ]
 
 
-class RawFull(Fault, frozen=True, kw_only=True):
+class RawFull(_BusFault, frozen=True, kw_only=True):
     """MARKET_RAW has room for next to nothing more, until it is given its old size back."""
 
     @property
     def kind(self) -> str:
         return "raw stream full"
 
-    @property
-    def touches(self) -> frozenset[str]:
-        return frozenset({"nats"})
-
-    async def begin(self, world: World) -> None:
-        async with AsyncExitStack() as stack:
-            bus = await world.bus(stack)
-            state = await bus.stream_state(subjects.RAW_STREAM)
-            await _resize(bus, max(int(state.bytes * ROOM), state.bytes + ROOM_BYTES_MIN))
+    async def _hurt(self, bus: Bus) -> None:
+        state = await bus.stream_state(subjects.RAW_STREAM)
+        await _resize(bus, max(int(state.bytes * ROOM), state.bytes + ROOM_BYTES_MIN))
 
     async def end(self, world: World) -> None:
         async with AsyncExitStack() as stack:
