@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from market_ingestor.connectors import history
-from market_ingestor.connectors.history import KnownTrade
+from market_ingestor.connectors.history import KnownTrade, StoredIds
+from market_ingestor.model.trade import TradeBatch
 from market_ingestor.simulator import SimulatedVenue
 from tests.integration.connectors.harness import (
     configured,
@@ -43,6 +44,19 @@ async def test_an_absence_longer_than_the_scan_is_refilled(
         assert (await read_raw(bus)).holes(("sim-binance", "BTCUSDT")) == []
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[TradeBatch[str]]:
+    """Return a list that gets every batch read back from now on."""
+    read: list[TradeBatch[str]] = []
+    take = StoredIds.take
+
+    def note(stored_ids: StoredIds, batch: TradeBatch[str]) -> None:
+        read.append(batch)
+        take(stored_ids, batch)
+
+    monkeypatch.setattr(StoredIds, "take", note)
+    return read
+
+
 async def test_the_newest_ids_are_read_back_first(
     nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +69,9 @@ async def test_the_newest_ids_are_read_back_first(
             account = ingest.role.outbox.account("sim-okx")
             await until(lambda: account.published > 200)
             await ingest.stop()
-        ids = (await stored(bus)).ids(("sim-okx", "BTCUSDT"))
+        raw = await stored(bus)
+        ids = raw.ids(("sim-okx", "BTCUSDT"))
+        read_batches = counted(monkeypatch)
         stages = [
             list(read["BTCUSDT"].intervals)
             async for read in history.read_back(bus, "sim-okx", ["BTCUSDT"])
@@ -63,6 +79,7 @@ async def test_the_newest_ids_are_read_back_first(
     assert stages[-1] == [(min(ids), max(ids))]
     ((first, last),) = stages[0]
     assert min(ids) < first < last == max(ids)
+    assert len(read_batches) == len(raw.batches)  # each once, whatever the stages overlap
 
 
 async def test_where_the_stream_holds_nothing_the_saved_ids_count(
