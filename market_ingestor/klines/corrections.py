@@ -14,11 +14,11 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import ask
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import columns as trade_columns
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import emptied, fold_of, merged
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.dirty import Dirty, WindowKey

@@ -17,6 +17,7 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import subjects
+from market_ingestor.bus.asking import ask
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.publisher_metrics import PublisherMetrics
@@ -24,7 +25,6 @@ from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import KlinesSettings
 from market_ingestor.errors import DecodeError, StreamRecreatedError
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import ask
 from market_ingestor.klines.chains import Chains
 from market_ingestor.klines.clock import StreamClock
 from market_ingestor.klines.corrections import Corrections

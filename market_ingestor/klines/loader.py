@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import ask
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.publication import Publication

@@ -11,11 +11,11 @@ import msgspec
 import structlog
 
 from market_ingestor.bus import subjects
+from market_ingestor.bus.asking import ask, insist
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import resume
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.ports import CandleStore
 from market_ingestor.klines.resume import ResumeRecord

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import ask, insist
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.klines.asking import ask, insist
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.exchange import is_symbol_name
 from market_ingestor.model.trade import TRADE_ID_MAX

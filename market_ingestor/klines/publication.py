@@ -12,11 +12,11 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import insist
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.errors import StaleSequenceError
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import insist
 from market_ingestor.klines.candle import identity, kline_of
 from market_ingestor.klines.completeness import Evidence
 from market_ingestor.klines.facts import Closing

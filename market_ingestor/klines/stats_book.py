@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
+from market_ingestor.bus.asking import ask
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.klines.aggregator import Aggregator
-from market_ingestor.klines.asking import ask
 from market_ingestor.klines.candle import fold_of
 from market_ingestor.klines.facts import Closing
 from market_ingestor.klines.ports import CandleStore

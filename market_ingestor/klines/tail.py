@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import ask, insist
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.klines.asking import ask, insist
 from market_ingestor.klines.versions import Versions
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS

@@ -1,10 +1,10 @@
-"""Rules of `klines.asking`."""
+"""Rules of `bus.asking`."""
 
 import asyncio
 
 import pytest
 
-from market_ingestor.klines.asking import ask, insist
+from market_ingestor.bus.asking import ask, insist
 
 pytestmark = pytest.mark.anyio
 
