@@ -154,23 +154,25 @@ class Desk:
         sequence = self._hub.ring.last_sequence
         if request.since is not None and has_candles:
             sequence = await self._catch_up.check(request.since)
-        has_trades = any(pattern[0] == TRADE for pattern in patterns)
-        if has_trades:
-            await self._trades.promise()
+        trades = [pattern for pattern in patterns if pattern[0] == TRADE]
+        others = [pattern for pattern in patterns if pattern[0] != TRADE]
+        promise = await self._trades.promise() if trades else None
         if request.batch_ms is not None:
             client.batch_s = request.batch_ms / 1_000
         texts = [text_of(pattern) for pattern in patterns]
         position = self._hub.ring.position(sequence)
         self._reply(client, messages.subscribed(texts, position, request.id))
-        if request.since is not None and has_candles:
-            await self._catch_up.since(client, patterns, sequence)
-        elif request.snapshot is not None and has_candles:
-            await self._catch_up.snapshot(client, patterns, request.snapshot)
-        else:
-            self._hub.subscribe(client.outbox, patterns)
+        if trades:  # they wait for no history
+            self._hub.subscribe(client.outbox, trades)
+            self._trades.note_change(promise)
             self._pump.ready(client)
-        if has_trades:
-            self._trades.note_change()
+        if request.since is not None and has_candles:
+            await self._catch_up.since(client, others, sequence)
+        elif request.snapshot is not None and has_candles:
+            await self._catch_up.snapshot(client, others, request.snapshot)
+        else:
+            self._hub.subscribe(client.outbox, others)
+            self._pump.ready(client)
 
     def replace(self, client: Client, topics: Sequence[str]) -> None:
         """Replace all of a client's subscriptions.

@@ -1,29 +1,21 @@
 """How the gateway reads streams: through their whole life, and into the next. SHELL."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
 
 import structlog
 
-from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
+from market_ingestor.bus.asking import insist
+from market_ingestor.bus.jetstream import Bus, StreamState
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import StreamRecreatedError
 
 _log = structlog.get_logger(__name__)
 
-RETRY_S: Final = 0.5
-
 
 async def state_of(bus: Bus, stream: str) -> StreamState:
     """Return the state of a stream, waiting until the bus can tell."""
-    while True:
-        try:
-            return await bus.stream_state(stream)
-        except TROUBLE as problem:
-            _log.info("gateway_waits", stream=stream, error=str(problem))
-            await asyncio.sleep(RETRY_S)
+    return await insist("stream_state", lambda: bus.stream_state(stream))
 
 
 @asynccontextmanager

@@ -106,9 +106,9 @@ class BinanceDesk:
         match call.method:
             case "SUBSCRIBE":
                 patterns = self._topics(call)
-                if any(pattern[0] in TRADE_FAMILIES for pattern in patterns):
-                    await self._trades.promise()
-                self._subscribe(client, patterns)
+                has_trades = any(pattern[0] in TRADE_FAMILIES for pattern in patterns)
+                promise = await self._trades.promise() if has_trades else None
+                self._subscribe(client, patterns, promise)
                 return None
             case "UNSUBSCRIBE":
                 self._hub.unsubscribe(client.outbox, self._topics(call))
@@ -131,10 +131,12 @@ class BinanceDesk:
             raise BadStreamError("Invalid request: params are names of streams")
         return topics(self._address, streams)
 
-    def _subscribe(self, client: Client, patterns: Sequence[Topic]) -> None:
+    def _subscribe(
+        self, client: Client, patterns: Sequence[Topic], promise: int | None = None
+    ) -> None:
         self._hub.check_room(client.outbox, patterns)
         self._hub.subscribe(client.outbox, patterns)
-        self._trades.note_change()
+        self._trades.note_change(promise)
 
     def _set_combined(self, client: Client, call: Call) -> None:
         self._require_combined(call)
