@@ -24,15 +24,22 @@ def loop_thread() -> Iterator[BlockingPortal]:
 
 
 @asynccontextmanager
-async def market_bus(url: str) -> AsyncIterator[Bus]:
-    """Give a connection to a server with the project's streams."""
+async def connected(url: str) -> AsyncIterator[Bus]:
+    """Give a connection to a server."""
     bus = await Bus.connect([url], name="bench")
     try:
-        limits = dict.fromkeys(("raw", "kline", "event", "dead"), LIMITS)
-        await bus.ensure_streams(streams.market_streams(**limits, replicas=1), update=True)
         yield bus
     finally:
         await bus.close()
+
+
+@asynccontextmanager
+async def market_bus(url: str) -> AsyncIterator[Bus]:
+    """Give a connection to a server with the project's streams."""
+    async with connected(url) as bus:
+        limits = dict.fromkeys(("raw", "kline", "event", "dead"), LIMITS)
+        await bus.ensure_streams(streams.market_streams(**limits, replicas=1), update=True)
+        yield bus
 
 
 async def publish(bus: Bus, messages: Sequence[Message]) -> None:

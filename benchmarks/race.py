@@ -1,14 +1,14 @@
 """Runs contenders in turn, round by round, so that what drifts on a machine hits all alike.
 
 A race has one stage, one contender that is ours, a floor (the least work that could give the same
-result) and peers (what a user would take instead). pytest-benchmark times ours; the others are
-timed between its rounds. Medians go into the report as ``extra_info``.
+result) and peers (what a user would take instead). pytest-benchmark times ours, unless that is a
+process with a clock of its own; the others are timed between its rounds. Medians go into the
+report as ``extra_info``.
 """
 
 import gc
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.children import PROJECT, child
+
 ROUNDS: Final = 15
 PEERS: Final = Path(__file__).parent / "peers"
-PEERS_PYTHON: Final = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"
+PEERS_PYTHON: Final = PROJECT / ".venv-peers" / "bin" / "python"
 
 # Runs one round and returns its seconds, wall or CPU, as the stage has it.
 Round = Callable[[], float]
@@ -48,24 +50,9 @@ def peer(script: str, data: object, folder: Path) -> Iterator[Round | None]:
         return
     path = folder / f"{script}.json"
     path.write_text(json.dumps(data), encoding="utf-8")
-    with subprocess.Popen(
-        [PEERS_PYTHON, PEERS / f"{script}.py", path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        talk, answers = process.stdin, process.stdout
-        assert talk is not None
-        assert answers is not None
-        assert answers.readline() == "ready\n"
-
-        def round_() -> float:
-            talk.write("\n")
-            talk.flush()
-            return float(answers.readline())
-
-        yield round_
-        talk.close()
+    with child(PEERS_PYTHON, PEERS / f"{script}.py", path) as process:
+        assert process.answer() == "ready"
+        yield lambda: float(process.ask(""))
 
 
 def race(
@@ -80,6 +67,8 @@ def race(
     unit: str = "trade",
     before: Callable[[], object] | None = None,
     goals: Mapping[str, float] | None = None,
+    has_own_clock: bool = False,
+    limit_us: float | None = None,
 ) -> None:
     """Run all contenders in turn and note medians per unit of work.
 
@@ -88,6 +77,8 @@ def race(
         before: Runs before every contender's round, in nobody's time.
         goals: Least ratios, by ``floor`` or a peer's name: how many times faster ours must be
             (0.6 against the floor: at most 1 / 0.6 of its time).
+        has_own_clock: Whether ``ours`` is a `Round` too: what it returns counts.
+        limit_us: Most microseconds that ours may take per unit of work.
     """
     others: dict[str, Round] = {name: run for name, run in (peers or {}).items() if run}
     if floor is not None:
@@ -103,14 +94,21 @@ def race(
         prepare()
         gc.collect()
 
+    def our_turn() -> None:
+        result = ours()
+        if has_own_clock:
+            assert isinstance(result, float)
+            seconds.setdefault("ours", []).append(result)
+
     pedantic: Callable[..., object] = benchmark.pedantic
-    pedantic(ours, setup=others_turn, rounds=rounds, warmup_rounds=1)
+    pedantic(our_turn, setup=others_turn, rounds=rounds, warmup_rounds=1)
     note(
         benchmark,
         stage=stage,
         unit=unit,
         work=work,
         goals=dict(goals or {}),
+        limit_us=limit_us,
         medians={name: statistics.median(each) for name, each in seconds.items()},
     )
 

@@ -1,7 +1,8 @@
 """Prints what pytest-benchmark wrote as one table: ``python -m benchmarks.report FILE``.
 
 Columns are microseconds per unit of work; a ratio is how many times faster ours is than the other
-(below 1: slower). A goal that is missed is marked with ``!``.
+(below 1: slower). A goal that is missed is marked with ``!``; one that is no ratio stands behind
+ours, as the most it may be.
 """
 
 import sys
@@ -24,6 +25,7 @@ class _Facts(msgspec.Struct):
     work: int
     medians: dict[str, float]
     goals: dict[str, float] = {}
+    limit_us: float | None = None
 
 
 class _Benchmark(msgspec.Struct):
@@ -41,17 +43,26 @@ def rows(run: _Run) -> Iterator[tuple[str, ...]]:
         if "stage" not in each.extra_info:
             continue
         facts = msgspec.convert(each.extra_info, _Facts)
-        ours = each.stats.median
+        ours = facts.medians.pop("ours", each.stats.median)
         floor = _against(facts, "floor", ours)
         peers = [name for name in facts.medians if name != "floor"]
         first = ("", "", "") if not peers else (peers[0], *_against(facts, peers[0], ours))
-        yield (facts.stage, facts.unit, _us(ours, facts.work), *floor, *first)
+        yield (facts.stage, facts.unit, _limited(facts, ours), *floor, *first)
         for name in peers[1:]:
             yield ("", "", "", "", "", name, *_against(facts, name, ours))
 
 
 def _us(seconds: float, work: int) -> str:
     return f"{seconds / work * 1e6:.2f}"
+
+
+def _limited(facts: _Facts, ours: float) -> str:
+    """Return our time per unit, with the most it may be and its mark."""
+    text = _us(ours, facts.work)
+    if facts.limit_us is None:
+        return text
+    mark = "!" if ours / facts.work * 1e6 > facts.limit_us else ""
+    return f"{text}{mark} of {facts.limit_us:.2f}"
 
 
 def _against(facts: _Facts, name: str, ours: float) -> tuple[str, str]:
