@@ -5,33 +5,22 @@ The floor writes the same frames, made and joined beforehand, to each transport.
 """
 
 import asyncio
-import contextlib
-import resource
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 
-from benchmarks.race import Round, race, timed
+from benchmarks.crowd import Stand, drained, fitting
+from benchmarks.race import race, timed
 from market_ingestor.bus import codec
-from market_ingestor.model.kline import Kline
 from market_ingestor.push import messages
-from market_ingestor.push.convoys import Encoding, Seat
-from market_ingestor.push.hub import Hub
-from market_ingestor.push.messages import Message
-from market_ingestor.push.outbox import OutboxLimits
-from market_ingestor.push.pump import Pump
 from market_ingestor.push.ring import Ring
-from market_ingestor.push.subscriptions import parse_topic
 from tests.integration.push.harness import kline
-from tests.support.crowd import HANDSHAKE
 
 CLIENTS: Final = (1_000, 10_000)
-OTHER_FILES: Final = 200
+CLIENTS_SMOKE: Final = 50
 # Messages at once, and the least ratios. One alone is one system call per client for everybody.
 GOALS: Final[dict[int, dict[str, float]]] = {
     1: {"floor": 0.85, "websockets.broadcast": 1.1},
@@ -39,143 +28,13 @@ GOALS: Final[dict[int, dict[str, float]]] = {
 }
 
 
-class Sink:
-    """The transport of a connection, as the gateway writes to it."""
-
-    encode: Encoding = staticmethod(messages.frames)
-
-    def __init__(self, connection: ServerConnection) -> None:
-        transport = connection.transport
-        self.seat = Seat(transport.get_write_buffer_size, transport.write)
-
-    @property
-    def buffered(self) -> int:
-        return self.seat.buffered()
-
-    def write(self, batch: Sequence[Message], *, as_array: bool) -> None:
-        assert not as_array
-        self.seat.write(messages.frames(batch))
-
-    def close(self, code: int, reason: str) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        raise NotImplementedError
-
-
-class Stand:
-    """Connections, whose other ends are read between rounds, and a gateway's hub and pump."""
-
-    def __init__(self, runner: asyncio.Runner, clients: int) -> None:
-        self._runner = runner
-        self.size = clients
-        self.connections: list[ServerConnection] = []
-        self._clients: list[socket.socket] = []
-        self._sequence = 0
-        runner.run(self._open())
-
-    async def _open(self) -> None:
-        async def keep(connection: ServerConnection) -> None:
-            self.connections.append(connection)
-            await connection.wait_closed()
-
-        self._server: Server = await serve(
-            keep, "127.0.0.1", 0, compression=None, ping_interval=None, write_limit=0
-        )
-        address = next(iter(self._server.sockets)).getsockname()
-        loop = asyncio.get_running_loop()
-        for _ in range(self.size):
-            client = socket.socket()
-            client.setblocking(False)
-            await loop.sock_connect(client, address)
-            await loop.sock_sendall(client, HANDSHAKE)
-            await loop.sock_recv(client, 1_024)
-            self._clients.append(client)
-        self._hub = Hub(OutboxLimits(frames=256, bytes=1024 * 1024), 64 * 1024 * 1024)
-        self._hub.begin("abcdef01", 1)
-        self._pump = Pump(self._hub)
-        for connection in self.connections:
-            client_of_pump = self._pump.join(Sink(connection), "127.0.0.1")
-            self._hub.subscribe(client_of_pump.outbox, [parse_topic("closed.*.*.1m")])
-            self._pump.ready(client_of_pump)
-        await self._quiet()
-
-    def drain(self) -> int:
-        """Read what was sent; returns the bytes."""
-        total = 0
-        for client in self._clients:
-            try:
-                while data := client.recv(1024 * 1024):
-                    total += len(data)
-            except BlockingIOError:
-                continue
-        return total
-
-    def push(self, klines: Sequence[tuple[Kline, bytes]]) -> None:
-        """Send candles as the gateway does."""
-        self._runner.run(self._push(klines))
-
-    async def _push(self, klines: Sequence[tuple[Kline, bytes]]) -> None:
-        for each, payload in klines:
-            self._sequence += 1
-            self._hub.candle(each, payload, self._sequence, 0)
-        self._pump.wake()
-        await self._quiet()
-
-    async def _quiet(self) -> None:
-        while not self._pump.is_quiet:  # noqa: ASYNC110 - a few turns of the loop
-            await asyncio.sleep(0)
-
-    def write(self, frames: bytes) -> None:
-        """Send frames made beforehand."""
-        self._runner.run(self._write(frames))
-
-    async def _write(self, frames: bytes) -> None:
-        for connection in self.connections:
-            connection.transport.write(frames)
-
-    def broadcast(self, texts: Sequence[bytes]) -> None:
-        """Send messages as `websockets` does."""
-        self._runner.run(self._broadcast(texts))
-
-    async def _broadcast(self, texts: Sequence[bytes]) -> None:
-        for text in texts:
-            broadcast(self.connections, text)
-
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
-        self._server.close()
-        self._runner.run(self._server.wait_closed())
-
-
-def _allow_files(wanted: int) -> bool:
-    """Raise this process's limit, beyond the system's where we may; return whether it is enough."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # not root's
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= wanted
-
-
 @pytest.fixture(scope="module", params=CLIENTS)
-def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    files = 2 * request.param + OTHER_FILES
-    if not _allow_files(files):
-        pytest.skip(f"needs {files} open files: both ends of each connection are here")
+def stand(request: pytest.FixtureRequest, is_smoke: bool) -> Iterator[Stand]:
+    clients = CLIENTS_SMOKE if is_smoke else request.param
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        made = Stand(runner, request.param)
+        made = Stand(runner, fitting(clients))
         yield made
         made.close()
-
-
-def _drained(stand: Stand, round_: Round) -> Round:
-    """Return a round that finds the sockets empty."""
-
-    def run() -> float:
-        stand.drain()
-        return round_()
-
-    return run
 
 
 @pytest.mark.parametrize("count", GOALS)
@@ -202,8 +61,8 @@ def test_fan_out(benchmark: BenchmarkFixture, stand: Stand, count: int) -> None:
         stage=f"fan-out to {stand.size:,} clients, {count} at once",
         work=stand.size * count,
         ours=lambda: stand.push(klines),
-        floor=_drained(stand, timed(floor)),
-        peers={"websockets.broadcast": _drained(stand, timed(peer))},
+        floor=drained(stand, timed(floor)),
+        peers={"websockets.broadcast": drained(stand, timed(peer))},
         unit="delivery",
         goals=GOALS[count],
     )
