@@ -6,7 +6,7 @@ trade is in the journal and in REST's memory before a socket sees it.
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from market_ingestor.simulator.connection import Connection
 from market_ingestor.simulator.faults import Router
@@ -22,6 +22,24 @@ _CATCH_UP_S: Final = 0.5  # after a pause of the process, make up for this much 
 _CLOCK_SLACK_S: Final = 60  # clocks are not set back by more than this
 _REPLAY_CHUNK: Final = 64  # frames between two looks at the subscriber's buffer
 _SAVE_S: Final = 0.2  # positions are written at most this often while a tape runs
+
+
+class RatedFeed(Protocol):
+    """Brings trades to the hub at a rate.
+
+    Attributes:
+        rate: Trades per second over all markets; may be changed while running.
+    """
+
+    rate: float
+
+    async def run(self) -> None:
+        """Trade until cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Give free what it holds."""
+        ...
 
 
 class TapeFeed:

@@ -27,7 +27,7 @@ from market_ingestor.simulator.bybit import BybitFront
 from market_ingestor.simulator.coinbase import CoinbaseFront
 from market_ingestor.simulator.connection import Connection
 from market_ingestor.simulator.faults import Fault, Timetable
-from market_ingestor.simulator.feeds import ReplayFeed, TapeFeed
+from market_ingestor.simulator.feeds import RatedFeed, ReplayFeed, TapeFeed
 from market_ingestor.simulator.finnhub import FinnhubFront
 from market_ingestor.simulator.hub import Hub, Stats, now_us
 from market_ingestor.simulator.injector import Injector
@@ -94,6 +94,7 @@ class SimulatedVenue:
         faults: Sequence[Fault] = (),
         truth: TruthLog | None = None,
         has_limits: bool = True,
+        make_feed: Callable[[Hub], RatedFeed] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -111,6 +112,7 @@ class SimulatedVenue:
             faults: What goes wrong when; those of other venues are ignored.
             truth: Where to record what really happened.
             has_limits: Whether the venue limits how often an address connects.
+            make_feed: Brings trades of another making, for all markets, instead of a tape.
             host: Address to listen on.
             port: Port, 0 for a free one.
 
@@ -126,6 +128,7 @@ class SimulatedVenue:
         self._state = state
         self._speed = speed
         self._has_limits = has_limits
+        self._make_feed = make_feed
         markets, self._recording = _listing(venue, symbols, frames)
         recorded = [] if self._recording is None else self._recording.markets
         self._made = len(markets)
@@ -136,22 +139,26 @@ class SimulatedVenue:
         self._connects = Window(limits.connects, limits.connects_window_s)
         self._timetable = Timetable(self._mine(faults), self._seed)
         self._sessions: WeakKeyDictionary[ServerConnection, Session] = WeakKeyDictionary()
-        self._tape_feed: TapeFeed | None = None
+        self._rated_feed: RatedFeed | None = None
         self._replay_feed: ReplayFeed | None = None
 
     # -- life -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._hub.started_us = now_us()
-        if self._made:
-            self._tape_feed = TapeFeed(
+        tape_feed: TapeFeed | None = None
+        if self._make_feed is not None:
+            self._rated_feed = self._make_feed(self._hub)
+            self._rated_feed.rate = self._rate
+        elif self._made:
+            self._rated_feed = tape_feed = TapeFeed(
                 self._hub, self._made, seed=self._seed, rate=self._rate, state=self._state
             )
         if self._recording is not None:
             self._replay_feed = ReplayFeed(
                 self._hub, self._recording, speed=self._speed, state=self._state
             )
-        self._injector = Injector(self._hub, self._tape_feed, self._replay_feed, self._made)
+        self._injector = Injector(self._hub, tape_feed, self._replay_feed, self._made)
         self._inject_due()
         try:
             self._server = await self._listen()
@@ -161,7 +168,7 @@ class SimulatedVenue:
         self._port = self._server.sockets[0].getsockname()[1]
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
-        feeds = [each for each in (self._tape_feed, self._replay_feed) if each is not None]
+        feeds = [each for each in (self._rated_feed, self._replay_feed) if each is not None]
         self._loops = [self._tasks.create_task(each.run()) for each in feeds]
         self._loops.append(self._tasks.create_task(self._beat()))
         return self
@@ -227,8 +234,8 @@ class SimulatedVenue:
     def set_rate(self, trades_per_s: float) -> None:
         """Change how fast trades are made up."""
         self._rate = trades_per_s
-        if self._tape_feed is not None:
-            self._tape_feed.rate = trades_per_s
+        if self._rated_feed is not None:
+            self._rated_feed.rate = trades_per_s
 
     def inject(self, fault: Fault) -> None:
         """Let a fault happen now, whatever its cue.
@@ -257,7 +264,7 @@ class SimulatedVenue:
         )
 
     def _close_feeds(self) -> None:
-        for feed in (self._tape_feed, self._replay_feed):
+        for feed in (self._rated_feed, self._replay_feed):
             if feed is not None:
                 feed.close()
 
