@@ -8,7 +8,7 @@ from typing import Final
 import httpx2
 
 from tests.faults.collector import Collector
-from tests.faults.kinds.processes import feeds_up, metrics
+from tests.faults.kinds.processes import feeds_up
 from tests.faults.venues import SYMBOLS
 from tests.faults.world import BACKOFF_MAX_S, ROLES, World
 from tests.support.http import local_client
@@ -94,11 +94,11 @@ async def _probes(world: World, collector: Collector) -> dict[str, Probe]:
 
 async def _growing(service: Service, name: str) -> Probe:
     """Return whether a process has counted more than now, or than nothing if it is a new one."""
-    before = sum((await metrics(service)).get(name, {}).values())
+    before = sum((await service.metrics()).get(name, {}).values())
     life = service.starts
 
     async def grown() -> bool:
-        now = sum((await metrics(service)).get(name, {}).values())
+        now = sum((await service.metrics()).get(name, {}).values())
         return now > (before if service.starts == life else 0)
 
     return grown
@@ -107,10 +107,10 @@ async def _growing(service: Service, name: str) -> Probe:
 async def _feeds(ingest: Service, world: World) -> Probe:
     """Return whether every feed is up and has brought trades that are on the bus."""
     name = "market_ingestor_trades_published_total"
-    before = (await metrics(ingest)).get(name, {})
+    before = (await ingest.metrics()).get(name, {})
 
     async def flowing() -> bool:
-        now = (await metrics(ingest)).get(name, {})
+        now = (await ingest.metrics()).get(name, {})
         is_flowing = len(now) == len(world.venues.ports) and all(
             count > before.get(exchange, 0) for exchange, count in now.items()
         )

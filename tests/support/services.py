@@ -100,5 +100,19 @@ class Service:
         answer = await self.get("/health/ready")
         return answer is not None and answer.status_code == httpx2.codes.OK
 
+    async def metrics(self) -> dict[str, dict[str, float]]:
+        """Return its metrics: by name, then by labels as they are written."""
+        answer = await self.get("/metrics")
+        found: dict[str, dict[str, float]] = {}
+        if answer is None or answer.status_code != httpx2.codes.OK:
+            return found
+        for line in answer.text.splitlines():
+            if line.startswith("#"):
+                continue
+            name, _, value = line.rpartition(" ")
+            name, _, labels = name.partition("{")
+            found.setdefault(name, {})[labels.rstrip("}")] = float(value)
+        return found
+
     async def ready(self, wait_s: float = START_WAIT_S) -> None:
         await self.command.until(self.is_ready, wait_s)

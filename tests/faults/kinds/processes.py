@@ -2,8 +2,6 @@
 
 import asyncio
 
-import httpx2
-
 from tests.faults.kinds.fault import EVERYTHING, Fault
 from tests.faults.world import GRACE_S, World
 from tests.support.services import START_WAIT_S, Service
@@ -104,20 +102,5 @@ class Doubled(Fault, frozen=True, kw_only=True):
 
 async def feeds_up(service: Service, world: World) -> bool:
     """Tell whether an ingest process has every feed, and has had trades of all of them."""
-    found = (await metrics(service)).get("market_ingestor_feed_up", {})
+    found = (await service.metrics()).get("market_ingestor_feed_up", {})
     return len(found) == len(world.venues.ports) and all(found.values())
-
-
-async def metrics(service: Service) -> dict[str, dict[str, float]]:
-    """Return a process's metrics: by name, then by labels as they are written."""
-    answer = await service.get("/metrics")
-    found: dict[str, dict[str, float]] = {}
-    if answer is None or answer.status_code != httpx2.codes.OK:
-        return found
-    for line in answer.text.splitlines():
-        if line.startswith("#"):
-            continue
-        name, _, value = line.rpartition(" ")
-        name, _, labels = name.partition("{")
-        found.setdefault(name, {})[labels.rstrip("}")] = float(value)
-    return found
