@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-pytest_plugins = ["tests.support.servers", "benchmarks.fixtures"]
+pytest_plugins = ["tests.support.servers", "benchmarks.fixtures", "benchmarks.stage"]
 
 TIMEOUT_S: Final = 600  # for all rounds of a stage, also on a machine that does much else
 

@@ -26,6 +26,7 @@ class _Facts(msgspec.Struct):
     medians: dict[str, float]
     goals: dict[str, float] = {}
     limit_us: float | None = None
+    is_missed: bool = False
 
 
 class _Benchmark(msgspec.Struct):
@@ -58,7 +59,7 @@ def _us(seconds: float, work: int) -> str:
 
 def _limited(facts: _Facts, ours: float) -> str:
     """Return our time per unit, with the most it may be and its mark."""
-    text = _us(ours, facts.work)
+    text = _us(ours, facts.work) + ("!" if facts.is_missed else "")
     if facts.limit_us is None:
         return text
     mark = "!" if ours / facts.work * 1e6 > facts.limit_us else ""
@@ -83,10 +84,22 @@ def table(run: _Run) -> str:
     return "\n".join(lines)
 
 
+def details(run: _Run) -> str:
+    """Return what rows have to say beside their figures, a line each."""
+    lines = [
+        f"{each.extra_info['stage']}: {detail}"
+        for each in run.benchmarks
+        for detail in each.extra_info.get("details", ())
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the table of the file named on the command line."""
+    """Print the table of the file named on the command line, and what is to be said beside it."""
     run = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=_Run)
     sys.stdout.write(table(run) + "\n")
+    if text := details(run):
+        sys.stdout.write(f"\n{text}\n")
 
 
 if __name__ == "__main__":
