@@ -68,6 +68,7 @@ class _Crowd:
         self.connecting = 0
         self.delays: dict[str, list[float]] = {}
         self.failures: Counter[str] = Counter()
+        self.opened = 0  # open candles, which have no position
 
     # -- connections
 
@@ -154,6 +155,9 @@ class _Crowd:
     def message(self, client: _Client, data: bytes, start: int, end: int) -> bool:
         """Take a message; True when the client connects again for it."""
         found = data.find(POSITION, start, end)
+        if found < 0 and data.startswith(b'{"type":"kline"', start):
+            self.opened += 1
+            return False
         if found < 0:
             self.failures[data[start : start + 60].decode()] += 1
             return False
@@ -230,6 +234,7 @@ class _Crowd:
         return {
             "missed": sum(1 for each in clients if each.missed),
             "failures": dict(self.failures),
+            "opened": self.opened,
             "got": [
                 {"topics": topics, "sequences": sequences, "clients": count}
                 for (topics, sequences), count in groups.items()
@@ -258,6 +263,10 @@ class CrowdHandle:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def do(self, what: str, **order: Any) -> Any:
         """Give an order and return the answer, which comes when it is done."""
