@@ -25,7 +25,7 @@ class PubAck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 Outcome = PubAck | Exception
 
 
-class Outgoing(msgspec.Struct, kw_only=True, eq=False):
+class Outgoing(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """One message on its way, byte-identical at every resend.
 
     Attributes:

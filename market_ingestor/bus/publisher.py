@@ -128,18 +128,37 @@ class Publisher:
         payload: bytes,
         message_id: str,
         *,
+        expected_sequence: int | None = None,
         headers: dict[str, str] | None = None,
         on_done: Callable[[Outcome], None] | None = None,
     ) -> None:
         """Take a message over; waits only while the window is full.
 
         The message is resent until JetStream acknowledges it; ``on_done`` is then called with
-        the `PubAck`, or with the error of a final refusal.
+        the `PubAck`, or with the error of a final refusal (see `publish`).
 
         Args:
             message_id: Names exactly this payload, for ever.
+            expected_sequence: As for `publish`.
         """
-        await self._send(subject, payload, message_id, headers=headers, on_done=on_done)
+        while not self._window.has_room:
+            self._room.clear()
+            await self._room.wait()
+        outgoing = self._window.add(
+            subject,
+            payload,
+            message_id,
+            now=asyncio.get_running_loop().time(),
+            expected_sequence=expected_sequence,
+            headers=headers,
+            on_done=on_done,
+        )
+        self._empty.clear()
+        retry_at = self._held.get(_kind(subject)) if self._held else None
+        if retry_at is not None:  # it must not overtake what was refused
+            self._window.delay(outgoing, retry_at)
+        elif self._is_listening and self._bus.is_connected:
+            await self._write(outgoing)
 
     async def publish(
         self,
@@ -172,7 +191,7 @@ class Publisher:
             else:
                 done.set_exception(outcome)
 
-        await self._send(
+        await self.send(
             subject,
             payload,
             message_id,
@@ -190,35 +209,6 @@ class Publisher:
         except TimeoutError:
             return False
         return True
-
-    async def _send(
-        self,
-        subject: str,
-        payload: bytes,
-        message_id: str,
-        *,
-        expected_sequence: int | None = None,
-        headers: dict[str, str] | None,
-        on_done: Callable[[Outcome], None] | None,
-    ) -> None:
-        while not self._window.has_room:
-            self._room.clear()
-            await self._room.wait()
-        outgoing = self._window.add(
-            subject,
-            payload,
-            message_id,
-            now=asyncio.get_running_loop().time(),
-            expected_sequence=expected_sequence,
-            headers=headers,
-            on_done=on_done,
-        )
-        self._empty.clear()
-        retry_at = self._held.get(_kind(subject))
-        if retry_at is not None:  # it must not overtake what was refused
-            self._window.delay(outgoing, retry_at)
-        elif self._is_listening and self._bus.is_connected:
-            await self._write(outgoing)
 
     async def _write(self, outgoing: Outgoing) -> None:
         headers = {"Nats-Msg-Id": outgoing.message_id}
@@ -248,10 +238,10 @@ class Publisher:
             return
         answer = _answer.decode(message.data)
         if answer.error is None:
-            self._held.pop(_kind(outgoing.subject), None)
+            self._release(outgoing.subject)
             self._finish(token, PubAck(sequence=answer.seq, is_duplicate=answer.duplicate))
         elif answer.error.err_code == WRONG_LAST_SEQUENCE:
-            self._held.pop(_kind(outgoing.subject), None)  # it takes messages, only not this one
+            self._release(outgoing.subject)  # it takes messages, only not this one
             self._finish(
                 token, StaleSequenceError(outgoing.subject, outgoing.expected_sequence or 0)
             )
@@ -259,6 +249,11 @@ class Publisher:
             self._finish(token, BusError(f"{outgoing.subject}: {answer.error.description}"))
         else:
             self._refuse(outgoing, answer.error.description)
+
+    def _release(self, subject: str) -> None:
+        """Note that the server takes messages of this kind."""
+        if self._held:  # hardly ever: finding out the kind is not for every message
+            self._held.pop(_kind(subject), None)
 
     def _refuse(self, outgoing: Outgoing, why: str) -> None:
         loop_time = asyncio.get_running_loop().time()
