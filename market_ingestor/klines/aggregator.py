@@ -6,16 +6,16 @@ to be published. (c) A trade for a closed window is not folded at all: it makes 
 Knows no clock, no bus and no database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from market_ingestor.klines.candle import kline_of
 from market_ingestor.klines.closed import MINUTE_US, ClosedWindows
-from market_ingestor.klines.columns import Columns
+from market_ingestor.klines.columns import Columns, is_run
 from market_ingestor.klines.completeness import Completeness, Evidence
 from market_ingestor.klines.facts import BatchFacts, Closing, Rules
-from market_ingestor.klines.holes import Hole
+from market_ingestor.klines.holes import Change, Hole
 from market_ingestor.klines.known import KnownIds
 from market_ingestor.klines.longer import LongerWindows
 from market_ingestor.klines.open_minutes import OPEN_MAX, OpenMinutes
@@ -84,8 +84,10 @@ class Aggregator:
         if facts.source == "ws":
             state = self.completeness.feeds.heard(facts.feed, facts.received_us)
             state.n = max(facts.n, state.n or 0)
-        changes = self.completeness.read(columns, facts.prev_id, facts.source, facts.n)
-        self._fold(columns, sequence)
+        changes: list[Change] = []
+        if not self._continue(facts, columns, sequence):
+            changes = self.completeness.read(columns, facts.prev_id, facts.source, facts.n)
+            self._fold(columns, sequence)
         self.watermark.trades(facts.feed, facts.received_us, columns.times, columns.ids)
         self.completeness.confirm(self.watermark.newest_us or 0)
         if changes or self.closed.unconfirmed:
@@ -208,11 +210,31 @@ class Aggregator:
 
     # -- folding
 
+    def _continue(self, facts: BatchFacts, columns: Columns, sequence: int) -> bool:
+        """Fold trades that directly continue what was read; False, and nothing done, for others.
+
+        Nearly every batch is that, and at real rates it has one trade or two. The way of all
+        others comes to the same, but asks for each exception in turn: 6 us more.
+        """
+        ids = columns.ids
+        opened = columns.times[0] // MINUTE_US * MINUTE_MS
+        is_ordinary = (
+            facts.prev_id == ids[0] - 1
+            and opened in self.open.windows
+            and self.known.ends_at(ids[0] - 1)
+            and self.completeness.ends_at(ids[0] - 1)
+            and (len(ids) == 1 or (is_run(ids) and _is_within_minute(columns.times)))
+        )
+        if is_ordinary:
+            self.completeness.extend(ids[-1], columns.times[-1])
+            self.known.extend(ids[-1])
+            self._fold_open(opened, columns, sequence)
+        return is_ordinary
+
     def _fold(self, columns: Columns, sequence: int) -> None:
         times = columns.times
-        low = min(times) // MINUTE_US
-        if len(times) == 1 or low == max(times) // MINUTE_US:
-            self._take(low * MINUTE_MS, columns, sequence)
+        if _is_within_minute(times):
+            self._take(times[0] // MINUTE_US * MINUTE_MS, columns, sequence)
             return
         rows: dict[int, list[int]] = {}
         for row, time_us in enumerate(times):
@@ -229,7 +251,10 @@ class Aggregator:
             if self.completeness.is_contiguous:
                 self.known.note(opened, min(fresh.ids), max(fresh.ids))
             return
-        folded = self.open.take(opened, fresh, sequence)
+        self._fold_open(opened, fresh, sequence)
+
+    def _fold_open(self, opened: int, columns: Columns, sequence: int) -> None:
+        folded = self.open.take(opened, columns, sequence)
         if folded is not None:
             self.folded += len(folded.ids)
             self.fresh.append(folded)
@@ -448,3 +473,7 @@ class Aggregator:
         """
         self.longer.load(before, minutes, self.closed.holds)
         self.open.changed.update(self.open.windows)
+
+
+def _is_within_minute(times: Sequence[int]) -> bool:
+    return len(times) == 1 or min(times) // MINUTE_US == max(times) // MINUTE_US

@@ -74,6 +74,19 @@ class Completeness:
                 self.forgotten.note(run)
         return changes
 
+    def ends_at(self, trade_id: int) -> bool:
+        """Return whether ids grow by one and this is the highest that was read."""
+        return (
+            self.is_contiguous
+            and self.last_id == trade_id
+            and not self.has_holes
+            and self.forgotten is None
+        )
+
+    def extend(self, last_id: int, last_us: int) -> None:
+        """Take in ids that directly follow the highest, up to ``last_id``, of a live feed."""
+        self.last_id, self.last_us = last_id, last_us
+
     def stored(self, columns: Columns) -> list[Change]:
         """Take in trades read from the database: their ids are there, whoever delivered them."""
         changes: list[Change] = []

@@ -24,7 +24,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(period for period in self.periods if period != BASE_PERIOD)
 
 
-class BatchFacts(NamedTuple):
+class BatchFacts(msgspec.Struct, frozen=True, gc=False):
     """What a batch says besides its trades; ``prev_id`` as a number."""
 
     feed: str

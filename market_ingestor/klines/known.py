@@ -52,6 +52,14 @@ class KnownIds:
         """Vouch no longer for ids up to this one."""
         self.unvouched_to = max(self.unvouched_to, trade_id)
 
+    def ends_at(self, trade_id: int) -> bool:
+        """Return whether this is the highest id read, and all behind it can be vouched for."""
+        return self._seen.highest == trade_id and trade_id >= self.unvouched_to
+
+    def extend(self, last_id: int) -> None:
+        """Take in the ids that directly follow the highest, up to ``last_id``."""
+        self._seen.extend(last_id)
+
     def read(self, columns: Columns) -> Sorted:
         """Take in the ids of a batch and return how they are known."""
         ids, seen = columns.ids, self._seen

@@ -92,6 +92,10 @@ class IdIntervals:
             self.forgotten += 1
         return last - first + 1 - present
 
+    def extend(self, last: int) -> None:
+        """Add the ids that directly follow the highest present, up to ``last``."""
+        self._lasts[-1] = last
+
     def missing(self, after: int, before: int) -> list[tuple[int, int]]:
         """Return the absent ids strictly between two ids as intervals (first, last), ascending."""
         holes: list[tuple[int, int]] = []
