@@ -8,11 +8,11 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staging_trades (
     exchange text COLLATE "C",
     symbol text COLLATE "C",
     trade_id text COLLATE "C",
-    time_us bigint,
+    time timestamptz,
     price numeric,
     amount numeric,
     side text COLLATE "C",
-    received_us bigint
+    received_at timestamptz
 ) ON COMMIT DELETE ROWS
 
 -- name: stage_klines
@@ -62,7 +62,33 @@ SELECT CASE
 END
 FROM unnest($1::bigint[], $2::boolean[]) AS slots(key, alone)
 
+-- name: any_stored
+-- $1, $2: as for insert_trades. $3 to $6: by exchange, symbol and length of the id, the batch's
+-- first and last id. Whether an id between them is stored: one walk of the key's index each, where
+-- insert_trades makes one for every row. True may be wrong: longer ids lie between shorter ones.
+SELECT EXISTS (
+    SELECT
+    FROM unnest($3::text[], $4::text[], $5::text[], $6::text[])
+        AS span(exchange, symbol, first_id, last_id)
+    CROSS JOIN LATERAL (
+        SELECT
+        FROM market_trades AS t
+        WHERE t.exchange = span.exchange AND t.symbol = span.symbol
+            AND t.trade_id >= span.first_id AND t.trade_id <= span.last_id
+            AND t.time >= $1::timestamptz AND t.time <= ANY (ARRAY[$2::timestamptz])
+        LIMIT 1
+    ) AS stored
+)
+
+-- name: note_trades
+-- Count rows that were copied into market_trades, as insert_trades does for those it inserts.
+INSERT INTO market_symbol_deltas
+    (exchange, symbol, trade_count, first_trade_at, last_trade_at)
+SELECT *
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
+
 -- name: insert_trades
+-- Insert the staged rows that are not stored, whatever is.
 -- $1, $2: the batch's first and last time, one hour wider. An id that is stored within an hour of
 -- its time is not stored again: the table's key must contain the time, and a venue's sources may
 -- round it differently. LIMIT makes the probe a walk of the key's index per staged row, whatever
@@ -75,12 +101,9 @@ FROM unnest($1::bigint[], $2::boolean[]) AS slots(key, alone)
 WITH probed AS (
     SELECT
         s.exchange, s.symbol, s.trade_id,
-        timestamptz 'epoch' + s.time_us * interval '1 microsecond' AS time,
-        s.price, s.amount, s.side,
-        timestamptz 'epoch' + s.received_us * interval '1 microsecond' AS received_at,
+        s.time, s.price, s.amount, s.side, s.received_at,
         stored.time IS NOT NULL AS is_stored,
-        stored.time <> timestamptz 'epoch' + s.time_us * interval '1 microsecond'
-            OR stored.price <> s.price OR stored.amount <> s.amount AS is_conflicting
+        stored.time <> s.time OR stored.price <> s.price OR stored.amount <> s.amount AS is_conflicting
     FROM staging_trades AS s
     LEFT JOIN LATERAL (
         SELECT known.time, known.price, known.amount
@@ -91,10 +114,8 @@ WITH probed AS (
                 AND t.time >= $1::timestamptz AND t.time <= ANY (ARRAY[$2::timestamptz])
             OFFSET 0
         ) AS known
-        WHERE known.time
-                >= timestamptz 'epoch' + (s.time_us - 3600000000) * interval '1 microsecond'
-            AND known.time
-                <= timestamptz 'epoch' + (s.time_us + 3600000000) * interval '1 microsecond'
+        WHERE known.time >= s.time - interval '1 hour'
+            AND known.time <= s.time + interval '1 hour'
         LIMIT 1
     ) AS stored ON true
 ),

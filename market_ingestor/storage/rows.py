@@ -20,6 +20,7 @@ from market_ingestor.model.fitness import ID_CHARS_MAX, TIME_US_MAX, is_trade_id
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import PERIOD_MS, WEEK_MS
 from market_ingestor.model.trade import TRADE_ID_MAX, Source, TextTrade
+from market_ingestor.storage.times import instant_text
 
 GapState: TypeAlias = Literal["open", "unfillable", "filled"]
 
@@ -30,7 +31,7 @@ ADDRESSES_MAX: Final = 4_096  # subjects remembered as checked; more only cost t
 MISSING_MAX: Final = 2**63 - 1  # bigint
 
 TRADE_COLUMNS: Final = (
-    "exchange", "symbol", "trade_id", "time_us", "price", "amount", "side", "received_us",
+    "exchange", "symbol", "trade_id", "time", "price", "amount", "side", "received_at",
 )  # fmt: skip
 KLINE_COLUMNS: Final = (
     "exchange", "symbol", "period", "open_us", "open", "high", "low", "close", "volume",
@@ -127,11 +128,11 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
         bad = {id(each.trade) for each in refused}
         trades = [each for each in trades if id(each) not in bad]
     head = f"{exchange}\t{symbol}\t"
-    tail = f"\t{batch.received_us}\n"
+    tail = f"\t{instant_text(batch.received_us)}\n"
     rows = [
         Row(
             (exchange, symbol, each.id),
-            f"{head}{each.id}\t{each.time_us}\t{each.price}\t{each.amount}"
+            f"{head}{each.id}\t{instant_text(each.time_us)}\t{each.price}\t{each.amount}"
             f"\t{each.side or _NULL}{tail}",
             (each.price, each.amount, each.time_us),
             each.time_us,

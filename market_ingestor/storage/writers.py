@@ -5,17 +5,21 @@ retries or dead letters.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
 
 from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.rows import GAP_COLUMNS, KLINE_COLUMNS, TRADE_COLUMNS, Row
+from market_ingestor.storage.spans import Spans, spans_of
 from market_ingestor.storage.times import at, probe_bounds
-from market_ingestor.storage.timescale import Copy, Database, Statement
+from market_ingestor.storage.timescale import Copy, Database, Session, Statement
 
 DAY_US: Final = 86_400_000_000
+UNIQUE_VIOLATION: Final = "23505"
 DAYS_KNOWN_MAX: Final = 10_000  # 27 years of days; then they are simply looked up again
 
 
@@ -80,7 +84,11 @@ class Partitions:
 
 
 class TradeWriter:
-    """Writes trades to ``market_trades``, one row per id."""
+    """Writes trades to ``market_trades``, one row per id.
+
+    Rows none of whose ids is stored, nearly always, are copied right into the table. Where one
+    may be stored, the batch is staged and each row looked up.
+    """
 
     table = "market_trades"
 
@@ -90,24 +98,73 @@ class TradeWriter:
 
     async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
         """Commit trades; see `Writer`."""
-        times = [row.time_us for row in rows]
-        copy = Copy(table="staging_trades", columns=TRADE_COLUMNS, data=_lines(rows))
-        statements = (
-            Statement(sql=QUERIES["lock_slots"], args=(locks.keys, locks.alone)),
-            Statement(sql=QUERIES["insert_trades"], args=probe_bounds(times)),
-        )
         try:
-            await self._partitions.ensure(times)
-            _, counts = await self._database.write(copy, statements)
+            await self._partitions.ensure([row.time_us for row in rows])
+            try:
+                return await self._write(rows, locks, may_append=True)
+            except RowRefusedError as problem:
+                if problem.sqlstate != UNIQUE_VIOLATION:
+                    raise
+            # Another saver has just committed one of them: a message came to both.
+            return await self._write(rows, locks, may_append=False)
         except StoreUnavailableError:
             self._partitions.forget()
             raise
+
+    async def _write(self, rows: Sequence[Row], locks: Locks, *, may_append: bool) -> Written:
+        spans = spans_of(rows)
+        bounds = probe_bounds(
+            [each for span in spans.values() for each in (span.first_us, span.last_us)]
+        )
+        async with self._database.transaction() as session:
+            await session.fetch(QUERIES["lock_slots"], locks.keys, locks.alone)
+            if may_append and not await self._any_stored(session, spans, bounds):
+                await self._append(session, rows, spans)
+                return Written(inserted={self.table: len(rows)})
+            await session.copy(_copy("staging_trades", rows))
+            (counts,) = await session.fetch(QUERIES["insert_trades"], *bounds)
         inserted, conflicting = counts["inserted"], counts["conflicting"]
         return Written(
             inserted={self.table: inserted},
             conflicting=conflicting,
             duplicate=len(rows) - inserted - conflicting,
         )
+
+    @staticmethod
+    async def _any_stored(
+        session: Session,
+        spans: Spans,
+        bounds: tuple[datetime, datetime],
+    ) -> bool:
+        found: bool = await session.value(
+            QUERIES["any_stored"],
+            *bounds,
+            [exchange for exchange, _, _ in spans],
+            [symbol for _, symbol, _ in spans],
+            [span.first_id for span in spans.values()],
+            [span.last_id for span in spans.values()],
+        )
+        return found
+
+    async def _append(
+        self,
+        session: Session,
+        rows: Sequence[Row],
+        spans: Spans,
+    ) -> None:
+        await session.copy(_copy(self.table, rows))
+        await session.fetch(
+            QUERIES["note_trades"],
+            [exchange for exchange, _, _ in spans],
+            [symbol for _, symbol, _ in spans],
+            [span.count for span in spans.values()],
+            [at(span.first_us) for span in spans.values()],
+            [at(span.last_us) for span in spans.values()],
+        )
+
+
+def _copy(table: str, rows: Sequence[Row]) -> Copy:
+    return Copy(table=table, columns=TRADE_COLUMNS, data=_lines(rows))
 
 
 class KlineWriter:

@@ -102,6 +102,20 @@ MUTATIONS: Final = (
         f"{WRITERS}::test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate",
     ),
     Mutation(
+        "a copied batch that meets another's commit is looked up row by row",
+        "market_ingestor/storage/writers.py",
+        "                if problem.sqlstate != UNIQUE_VIOLATION:\n                    raise\n",
+        "                raise\n",
+        f"{WRITERS}::test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate",
+    ),
+    Mutation(
+        "only a batch without stored ids is copied",
+        "market_ingestor/storage/writers.py",
+        "            if may_append and not await self._any_stored(session, spans, bounds):\n",
+        "            if may_append:\n",
+        WRITERS,
+    ),
+    Mutation(
         "dedupe of stored rows by id, whatever their time",
         "market_ingestor/storage/queries.sql",
         "    WHERE NOT is_stored\n",

@@ -191,8 +191,9 @@ async def test_two_writers_of_the_same_rows_do_not_deadlock(database: Database) 
     assert await database.value("SELECT count(*) FROM market_trades") == 1_500
 
 
+@pytest.mark.parametrize("stored", [0, 1], ids=["copied", "staged"])
 async def test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate(
-    database: Database, dsn: str
+    database: Database, dsn: str, stored: int
 ) -> None:
     await write(TradeWriter(database), trades_of(trade(2)))  # its partition is there
     other = await asyncpg.connect(dsn)
@@ -204,14 +205,26 @@ async def test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate(
                 SYMBOL,
                 at(START_US + 1_000),
             )
-            writing = asyncio.create_task(write(TradeWriter(database), trades_of(trade(1))))
+            found = trades_of(trade(1), *(trade(2) for _ in range(stored)), trade(3))
+            writing = asyncio.create_task(write(TradeWriter(database), found))
             while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 await asyncio.sleep(0.01)
                 assert not writing.done()
     finally:
         await other.close()
     written = await writing
-    assert (written.inserted["market_trades"], written.duplicate) == (0, 1)
+    assert (written.inserted["market_trades"], written.duplicate) == (1, 1 + stored)
+
+
+async def test_ids_of_any_length_beside_those_stored_are_new(database: Database) -> None:
+    """Text orders 5 behind 10 and 1000: looked for between 10 and 99, 1000 seems to be there."""
+    writer = TradeWriter(database)
+    await write(writer, trades_of(trade(1_000), trade(100)))
+    found = trades_of(*(trade(number) for number in (5, 10, 11, 101, 999, 1_001)))
+    written = await write(writer, found)
+    assert (written.inserted["market_trades"], written.duplicate) == (6, 0)
+    await sum_symbols(database)
+    assert await database.value("SELECT trade_count FROM market_symbols") == 8
 
 
 async def test_two_writers_with_two_times_for_one_id_store_one(database: Database) -> None:
@@ -244,8 +257,8 @@ async def test_a_missing_partition_is_not_the_rows_fault(
     found = trades_of(trade(1))
     copy = Copy(
         table="staging_trades",
-        columns=("exchange", "symbol", "trade_id", "time_us", "price", "amount", "side",
-                 "received_us"),
+        columns=("exchange", "symbol", "trade_id", "time", "price", "amount", "side",
+                 "received_at"),
         data=found[0].line.encode(),
     )  # fmt: skip
     statement = Statement(
@@ -262,6 +275,7 @@ SELECT $1, $2, ($3::bigint + n)::text, $4::timestamptz + n * interval '1 millise
 FROM generate_series(1, $5::bigint) AS n
 """
 STORED = "EXPLAIN " + QUERIES["stored_ids"]
+SPANNED = "EXPLAIN " + QUERIES["any_stored"]
 PROBED = "EXPLAIN " + QUERIES["insert_trades"]
 SUMMED = "EXPLAIN " + QUERIES["range_trades"]
 WALKED = "EXPLAIN " + QUERIES["first_missing"]
@@ -289,6 +303,7 @@ async def test_ids_are_looked_up_along_the_key_and_in_the_day_they_are_of(
             await database.value("ANALYZE market_trades")
         for plan in (
             await rows(database, PROBED, *bounds),
+            await rows(database, SPANNED, *bounds, [EXCHANGE], [SYMBOL], ["1"], ["2"]),
             await rows(database, STORED, [EXCHANGE], [SYMBOL], ["1"], [START_US], *bounds),
             await rows(database, SUMMED, EXCHANGE, SYMBOL, *summed),
             await rows(database, WALKED, EXCHANGE, SYMBOL, 1, 10_000, *bounds),

@@ -96,8 +96,8 @@ def event(**changes: Any) -> bytes:
 def test_digits_reach_the_table_as_they_came() -> None:
     found = trade_rows(SUBJECT, batch(trade(), trade(id="3456789013", side=None)), 7)
     assert [row.line for row in found.rows] == [
-        f"binance\tBTCUSDT\t{number}\t1763676000120001\t67123.450\t0.00123\t{side}"
-        "\t1763676000123456\n"
+        f"binance\tBTCUSDT\t{number}\t2025-11-20 22:00:00.120001+00\t67123.450\t0.00123\t{side}"
+        "\t2025-11-20 22:00:00.123456+00\n"
         for number, side in ((3456789012, "buy"), (3456789013, "\\N"))
     ]
     assert [row.sequence for row in found.rows] == [7, 7]
