@@ -71,16 +71,21 @@ class ResumeMemory:
         kline = await insist("candles", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
         self._kline_created = kline.created
         first = max(state.first_sequence, 1)
-        positions: list[int] = []
-        for number in self._slots:
-            key = resume.key_of(number)
-            payload = await insist("resume record", partial(bucket.get, key))
+        positions = [state.last_sequence + 1]
+        unknown: set[int] = set()
+        keys = [resume.key_of(number) for number in self._slots]
+        payloads = await ask(
+            asyncio.gather(*(insist("resume record", partial(bucket.get, key)) for key in keys))
+        )
+        for number, key, payload in zip(self._slots, keys, payloads, strict=True):
             record = self._decoded(payload, key)
             if record is None:
-                positions.append(first)
+                unknown.add(number)
             else:
                 positions.append(self._use(number, record, state, first))
-        self.start = min(positions, default=first)
+        if unknown & await self._slots_in_stream():
+            positions.append(first)
+        self.start = min(positions)
         self._intake.is_stream_cut = first > 1
         if not self._intake.recorded:
             await self._ask_store()
@@ -88,6 +93,20 @@ class ResumeMemory:
             self._lost.update(set(self._slots) - self._intake.recorded)
         if self._lost:
             await self._doubt_stored(first)
+
+    async def _slots_in_stream(self) -> set[int]:
+        """Return the slots whose symbols have trades to be read."""
+        found = await insist(
+            "raw subjects",
+            lambda: self._bus.subjects_of(subjects.RAW_STREAM, subjects.RAW_ALL),
+        )
+        slots: set[int] = set()
+        for subject in found:
+            with contextlib.suppress(DecodeError):  # somebody else's
+                exchange, symbol = subjects.parse_raw(subject)
+                if symbol is not None:
+                    slots.add(slot(exchange, symbol))
+        return slots
 
     async def _ask_store(self) -> None:
         """Without any record: find out whether everything is new, or NATS has lost its files."""
@@ -187,6 +206,9 @@ class ResumeMemory:
     async def write(self, next_sequence: int, *, all_slots: bool = False) -> bool:
         """Write every record that changed; return whether all could be written.
 
+        All at once: on a busy machine an answer takes its time, and 64 one after the other half
+        a minute.
+
         Args:
             next_sequence: Everything before it was read and folded.
         """
@@ -202,18 +224,32 @@ class ResumeMemory:
             if members or with_empty
         }
         written_us = time.time_ns() // 1_000
-        try:
-            for number, record in records.items():
-                if with_empty or self._written.get(number) != record:
-                    dated = msgspec.structs.replace(record, written_us=written_us)
-                    await ask(self._bucket.put(resume.key_of(number), resume.encode(dated)))
-                    self._written[number] = record
-        except TROUBLE as problem:
-            _log.info("resume_record_postponed", error=repr(problem))
+        outcomes = await ask(
+            asyncio.gather(
+                *(
+                    self._put(number, record, written_us)
+                    for number, record in records.items()
+                    if with_empty or self._written.get(number) != record
+                ),
+                return_exceptions=True,
+            )
+        )
+        problems = [each for each in outcomes if isinstance(each, BaseException)]
+        for each in problems:
+            if not isinstance(each, TROUBLE):
+                raise each
+        if problems:
+            _log.info("resume_record_postponed", records=len(problems), error=repr(problems[0]))
             return False
         if with_empty:  # only now: one that nobody can read makes the next start read everything
             self._all_due = began + ALL_EVERY_S
         return True
+
+    async def _put(self, number: int, record: ResumeRecord, written_us: int) -> None:
+        assert self._bucket is not None  # noqa: S101 - loaded before
+        dated = msgspec.structs.replace(record, written_us=written_us)
+        await ask(self._bucket.put(resume.key_of(number), resume.encode(dated)))
+        self._written[number] = record
 
     def _record(self, members: list[Aggregator], next_sequence: int) -> ResumeRecord:
         return ResumeRecord(

@@ -8,7 +8,7 @@ from market_ingestor.bus import subjects
 from market_ingestor.klines import resume
 from market_ingestor.klines.intake import Intake
 from market_ingestor.klines.memory import ResumeMemory
-from tests.integration.klines.harness import connected
+from tests.integration.klines.harness import SLOT, connected, publishing
 from tests.integration.klines.memory_store import MemoryStore
 from tests.support.servers import NatsHandle
 from tests.unit.klines.build import rules
@@ -40,3 +40,21 @@ async def test_a_record_nobody_can_read_is_replaced_as_soon_as_the_server_is_bac
         record = await bucket.get(UNUSED)
         assert record is not None
         assert resume.decode(record).read_to == 1
+
+
+@pytest.mark.parametrize(("spoilt", "start"), [(UNUSED, 3), (resume.key_of(SLOT), 1)])
+async def test_only_a_lost_record_of_trades_in_the_stream_makes_it_read_again(
+    nats_server: NatsHandle, spoilt: str, start: int
+) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        for number in (1, 2):
+            await publisher.publish(subjects.raw("binance", "BTCUSDT"), b"{}", f"m{number}")
+        memory = ResumeMemory(bus, MemoryStore(), Intake(rules(), owns), owns)
+        await memory.load()
+        assert memory.start == 1  # nobody has read anything
+        assert await memory.write(3, all_slots=True)
+        bucket = await bus.bucket(subjects.STATE_BUCKET)
+        await bucket.put(spoilt, b"null")
+        memory = ResumeMemory(bus, MemoryStore(), Intake(rules(), owns), owns)
+        await memory.load()
+        assert memory.start == start
