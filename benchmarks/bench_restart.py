@@ -19,9 +19,10 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.arrivals import Arrivals
+from benchmarks.programs import Load
 from benchmarks.race import noted
 from benchmarks.stage import OnSystem
-from benchmarks.system import FOLDED, Load, System
+from benchmarks.system import FOLDED, ROWS, System
 from market_ingestor.bus import subjects
 from market_ingestor.simulator.hub import now_us
 
@@ -86,8 +87,7 @@ async def restarted(system: System, plan: Plan) -> Restart:
         ours_s = time.monotonic() - began
         last = (await system.bus.stream_state(subjects.RAW_STREAM)).last_sequence
         trades = await system.counted("klines", FOLDED)
-        sent, rows = await system.drained(DRAIN_S)
-        assert rows == sent
+        assert await system.settled(DRAIN_S) == await system.number(ROWS)
         listening.cancel()
         first = _position(klines.command.output)
         floor_s = await _read_bare(system, first, last)

@@ -24,9 +24,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import hops
 from benchmarks.arrivals import Arrivals, percentile, stamped_frames
+from benchmarks.programs import Load, all_trades, loaded_venues, own_program
 from benchmarks.race import noted
 from benchmarks.stage import OnSystem
-from benchmarks.system import Load, System, all_trades, loaded_venues, own_program
+from benchmarks.system import System
 from tests.support.processes import Command
 from tests.support.servers import NatsHandle
 

@@ -17,7 +17,8 @@ import asyncpg
 from benchmarks import bench_fold
 from benchmarks.batches import Message, batches
 from benchmarks.bench_store import COLUMNS, rows_of
-from benchmarks.system import Load, System, all_trades, loaded_venues, own_program
+from benchmarks.programs import Load, all_trades, loaded_venues, own_program
+from benchmarks.system import System
 from benchmarks.usage import spent, usage
 from market_ingestor.storage.migrate import migrate
 

@@ -33,6 +33,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         cost_us: Processor time per trade of each part, until all was stored.
         idle: Share of the cores that neither the service nor load and clients used meanwhile.
         behind_s: What klines and save had before them in the end, in seconds of messages.
+        lost: Trades that were sent and are not stored.
         problems: Why the rate was not sustained.
     """
 
@@ -43,7 +44,13 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     idle: float
     behind_s: dict[str, float]
     memory: dict[str, list[int]]
+    lost: int
     problems: list[str]
+
+    @property
+    def capacity(self) -> float:
+        """Trades a second at which the cores would have nothing left, load and clients included."""
+        return CORES * 1e6 / sum(self.cost_us.values())
 
     @property
     def total_us(self) -> float:
@@ -108,8 +115,8 @@ class FlowRun:
         ended = await system.bus.stream_state("MARKET_RAW")
         pace = (ended.last_sequence - state.last_sequence) / (time.monotonic() - began)
         behind_s = {"klines": lag.klines / pace, "save": lag.save / pace}
-        await system.drained(DRAIN_S)
-        trades = await system.venues.trades_sent() - sent_before
+        trades = await system.settled(DRAIN_S) - sent_before
+        total = spent(first, self._usage())
         state_after = await system.bus.stream_state("MARKET_RAW")
         problems = [
             f"{name} fell {s:.1f} s behind" for name, s in behind_s.items() if s > BEHIND_MAX_S
@@ -127,9 +134,10 @@ class FlowRun:
             asked=rate,
             rate=actual,
             per_message=trades / messages,
-            cost_us={name: s / trades * 1e6 for name, s in spent(first, self._usage()).items()},
+            cost_us={name: s / trades * 1e6 for name, s in total.items()},
             idle=1 - sum(used_s.values()) / steady_s / CORES,
             behind_s=behind_s,
+            lost=lost,
             memory=memory,
             problems=problems,
         )

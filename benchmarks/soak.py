@@ -7,10 +7,12 @@ is in `trend`.
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import click
@@ -18,8 +20,10 @@ import msgspec
 import uvloop
 
 from benchmarks.arrivals import Arrivals, percentile
-from benchmarks.system import Load, System, running
-from benchmarks.trend import LATENCY_S, MEMORY, MIB, QUEUE_S, Growth, growth
+from benchmarks.programs import Load
+from benchmarks.system import ROWS, System, running
+from benchmarks.trend import LATENCY_S, MEMORY, MIB, QUEUE_S, Tolerance, growth
+from market_ingestor import logs
 from market_ingestor.runtime.bar import Step, progress_bar
 
 SAMPLES: Final = 120  # of a run
@@ -27,6 +31,14 @@ EVERY_MIN_S: Final = 2.0
 EVERY_MAX_S: Final = 10.0
 MINUTE_S: Final = 60
 DRAIN_S: Final = 60.0
+
+
+# What is sampled, and how much of it is no growth.
+JUDGED: Final[Sequence[tuple[str, str, Tolerance]]] = (
+    ("memory", "memory", MEMORY),
+    ("backlog, s,", "queue_s", QUEUE_S),
+    ("99 % latency, s,", "latency_s", LATENCY_S),
+)
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,38 +59,48 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: dict[str, float]
 
 
-def judged(samples: Sequence[Sample]) -> list[Growth]:
-    """Return everything that grew."""
-    found = []
-    for name in samples[0].memory:
-        if name != "load":
-            values = [float(each.memory[name]) for each in samples]
-            found.append(growth(f"memory of {name}", values, MEMORY))
-    for name in samples[0].queue_s:
-        values = [each.queue_s[name] for each in samples]
-        found.append(growth(f"what {name} has before it, s,", values, QUEUE_S))
-    for name in samples[0].latency_s:
-        values = [each.latency_s[name] for each in samples]
-        found.append(growth(f"99 % latency of {name}, s,", values, LATENCY_S))
-    return [each for each in found if each is not None]
+class Soaked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to.
 
+    Attributes:
+        sent: Trades, as against rows ``stored``.
+    """
 
-def summary(samples: Sequence[Sample], sent: int, stored: int) -> str:
-    """Return what a run came to."""
-    last = samples[-1]
-    most = {name: max(each.memory[name] for each in samples) // MIB for name in last.memory}
-    slow = {
-        name: sorted(each.latency_s[name] for each in samples)[len(samples) // 2] * 1e3
-        for name in last.latency_s
-    }
-    return "\n".join(
-        [
-            f"{sent} trades in {last.at_s:.0f} s, {stored} rows",
+    samples: list[Sample]
+    sent: int
+    stored: int
+
+    def __str__(self) -> str:
+        last = self.samples[-1]
+        most = {
+            name: max(each.memory[name] for each in self.samples) // MIB for name in last.memory
+        }
+        slow = {
+            name: median(each.latency_s[name] for each in self.samples) * 1e3
+            for name in last.latency_s
+        }
+        lines = [
+            f"{self.sent} trades in {last.at_s:.0f} s, {self.stored} rows",
             "most memory, MiB: " + ", ".join(f"{name} {mib}" for name, mib in most.items()),
             "99 % latency, median of all samples, ms: "
             + ", ".join(f"{name} {ms:.1f}" for name, ms in slow.items()),
         ]
-    )
+        return "\n".join(lines + [f"PROBLEM {each}" for each in self.problems])
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that grew, and what is missing."""
+        found = [
+            growth(
+                f"{what} of {name}", [getattr(each, field)[name] for each in self.samples], limit
+            )
+            for what, field, limit in JUDGED
+            for name in getattr(self.samples[0], field)
+        ]
+        problems = [str(each) for each in found if each is not None]
+        if self.sent != self.stored:
+            problems.append(f"{self.sent} trades were sent, {self.stored} are stored")
+        return problems
 
 
 class _Soak:
@@ -101,21 +123,21 @@ class _Soak:
         return Sample(
             at_s=round(now - self._began, 1),
             trades=await self._system.venues.trades_sent(),
-            memory={name: used.memory for name, used in self._system.usage().items()},
+            memory={
+                name: used.memory for name, used in self._system.usage().items() if name != "load"
+            },
             queue_s={"klines": lag.klines / pace, "save": lag.save / pace},
             latency_s=latency_s,
         )
 
 
 async def soak(
-    minutes: float, rate: float, file: Path, step: Step
-) -> tuple[list[Sample], int, int]:
-    """Run, write a line per sample; return them, the trades sent and the rows stored."""
-    seconds = minutes * MINUTE_S
-    every_s = min(max(seconds / SAMPLES, EVERY_MIN_S), EVERY_MAX_S)
+    system: System, *, seconds: float, rate: float, every_s: float, file: Path, step: Step
+) -> Soaked:
+    """Run at a rate, and write a line every few seconds."""
     arrivals = Arrivals()
     samples: list[Sample] = []
-    async with running(Load()) as system, asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(arrivals.run(system.push_port))
         await arrivals.subscribed()
         await system.set_rate(rate)
@@ -127,9 +149,16 @@ async def soak(
                 lines.write(msgspec.json.encode(samples[-1]) + b"\n")
                 lines.flush()
                 step(min(int(samples[-1].at_s), int(seconds)), int(seconds))
-        sent, stored = await system.drained(DRAIN_S)
+        sent = await system.settled(DRAIN_S)
         listening.cancel()
-    return samples, sent, stored
+    return Soaked(samples=samples, sent=sent, stored=await system.number(ROWS))
+
+
+async def _soak_alone(minutes: float, rate: float, file: Path, step: Step) -> Soaked:
+    seconds = minutes * MINUTE_S
+    every_s = min(max(seconds / SAMPLES, EVERY_MIN_S), EVERY_MAX_S)
+    async with running(Load()) as system:
+        return await soak(system, seconds=seconds, rate=rate, every_s=every_s, file=file, step=step)
 
 
 @click.command()
@@ -147,16 +176,12 @@ async def soak(
 )  # fmt: skip
 def main(*, minutes: float, rate: float, file: Path) -> None:
     """Run everything for MINUTES and fail when memory, queues or latency grow."""
+    logs.configure(level=logging.WARNING)
     file.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("seconds of soak") as step:
-        samples, sent, stored = uvloop.run(soak(minutes, rate, file, step))
-    problems = [str(each) for each in judged(samples)]
-    if stored != sent:
-        problems.append(f"{sent} trades were sent, {stored} are stored")
-    click.echo(summary(samples, sent, stored))
-    for each in problems:
-        click.echo(f"PROBLEM {each}")
-    sys.exit(1 if problems else 0)
+        soaked = uvloop.run(_soak_alone(minutes, rate, file, step))
+    click.echo(str(soaked))
+    sys.exit(1 if soaked.problems else 0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 import uvloop
 from anyio.from_thread import BlockingPortal
 
-from benchmarks.system import Load, System, running
+from benchmarks.programs import Load
+from benchmarks.system import System, running
 
 T = TypeVar("T")
 

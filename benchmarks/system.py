@@ -5,7 +5,7 @@ Servers keep to their defaults: what is committed is on disk. No link stands bet
 
 import contextlib
 import json
-import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from benchmarks.load import load_symbols
+from benchmarks.programs import Load, loaded_venues
 from benchmarks.usage import Usage, usage
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.rights import ROLE_RIGHTS
@@ -23,29 +24,15 @@ from market_ingestor.embedded import Embedded, NatsRights
 from market_ingestor.runtime.bus_setup import prepare_bus
 from market_ingestor.storage.migrate import migrate
 from tests.support.ports import free_ports
-from tests.support.processes import PROJECT, Command, program
 from tests.support.servers import short_folder
 from tests.support.services import Service
-from tests.support.simulators import Simulators, listening
+from tests.support.simulators import Simulators
 
 ROLES: Final = ("ingest", "klines", "save", "gateway", "api")
-VENUES: Final = ("binance", "okx", "bybit", "coinbase", "kraken")
 PENDING: Final = "market_ingestor_consumer_pending_messages"
+ROWS: Final = "SELECT count(*) FROM market_trades"
 FOLDED: Final = "trade_process_total"
 STORED: Final = "market_ingestor_trades_stored_total"
-
-
-class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What trades.
-
-    Attributes:
-        symbols: On each venue.
-        prebuilt: Binance's frames made beforehand, without stamps.
-    """
-
-    venues: tuple[str, ...] = VENUES
-    symbols: int = 20
-    prebuilt: bool = False
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +40,10 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
     klines: int
     save: int
+
+
+IDLE_S: Final = 5.0  # without a new row, while nobody has anything before him
+NOTHING: Final = Lag(klines=0, save=0)
 
 
 class System:
@@ -116,22 +107,35 @@ class System:
         """Return a counter of a role, all labels together."""
         return int(sum((await self.services[role].metrics()).get(name, {}).values()))
 
-    async def drained(self, wait_s: float) -> tuple[int, int]:
-        """Stop trading and wait until all is stored; return the trades sent, and the rows."""
+    async def settled(self, wait_s: float) -> int:
+        """Stop trading and wait until all there is has been stored; return the trades sent.
+
+        What a socket lost is not: the caller compares.
+        """
         await self.set_rate(0)
         sent, save = await self.venues.trades_sent(), self.services["save"].command
 
-        async def all_stored() -> bool:
-            return await self.counted("save", STORED) >= sent
+        stored = since = 0.0
+
+        async def is_settled() -> bool:
+            nonlocal stored, since
+            before, stored = stored, await self.counted("save", STORED)
+            if stored != before:
+                since = time.monotonic()
+            is_idle = time.monotonic() - since > IDLE_S and await self.lag() == NOTHING
+            return stored >= sent or is_idle
 
         with contextlib.suppress(AssertionError):  # the caller sees what is missing
-            await save.until(all_stored, wait_s)
+            await save.until(is_settled, wait_s)
+        return sent
+
+    async def number(self, query: str) -> int:
+        """Return the number that a query finds."""
         session = await asyncpg.connect(self.servers.dsn)
         try:
-            rows = await session.fetchval("SELECT count(*) FROM market_trades")
+            return int(await session.fetchval(query))
         finally:
             await session.close()
-        return sent, int(rows)
 
     def usage(self) -> dict[str, Usage]:
         """Return what each part uses; the load is its own."""
@@ -154,35 +158,6 @@ class System:
                 f'ws_url = "ws://127.0.0.1:{port}"\nrest_url = "http://127.0.0.1:{port}"'
             )
         return "\n".join(lines)
-
-
-def all_trades(port: int, load: Load) -> str:
-    """Return the address at which Binance sends every trade of a load unasked."""
-    names = [each.replace("-", "").lower() for each in load_symbols(load.symbols)]
-    streams = "/".join(f"{name}@trade" for name in names)
-    return f"ws://127.0.0.1:{port}/stream?streams={streams}"
-
-
-def module(name: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command line of one of the benchmarks' own programs."""
-    return (sys.executable, "-m", f"benchmarks.{name}", *arguments)
-
-
-@contextlib.asynccontextmanager
-async def loaded_venues(folder: Path, load: Load) -> AsyncIterator[Simulators]:
-    """Run venues under load for the length of the block; they do not trade yet."""
-    arguments = [f"--venue={name}" for name in load.venues]
-    arguments += [f"--symbols={load.symbols}", *(["--prebuilt"] if load.prebuilt else [])]
-    async with own_program(folder / "load.log", "load", *arguments) as process:
-        yield Simulators(process, await listening(process, load.venues))
-
-
-@contextlib.asynccontextmanager
-async def own_program(log: Path, name: str, *arguments: str) -> AsyncIterator[Command]:
-    """Run one of the benchmarks' own programs for the length of the block."""
-    env = {"PYTHONPATH": str(PROJECT)}
-    async with program(*module(name, *arguments), log=log, env=env) as process:
-        yield process
 
 
 @contextlib.asynccontextmanager
