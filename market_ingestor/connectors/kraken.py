@@ -18,6 +18,7 @@ from market_ingestor.connectors.fields import (
     TradeIdNumber,
     as_mapping,
     checked_trade,
+    event_of,
     events_of,
     number_text,
     open_frame,
@@ -207,18 +208,11 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
         except DECODE_ERRORS:
             return _decode_odd(frame)
         rows = push.data
-        trades = [
-            trade_of(
-                row.trade_id,
-                str(row.price, "latin-1"),  # `number_text` without the call
-                str(row.qty, "latin-1"),
-                row.side,
-                us_from_instant(row.timestamp),
-            )
-            for row in rows
-        ]
+        if len(rows) == 1:  # nearly always
+            return event_of(rows[0].symbol, _trade(rows[0]))
+        trades = [_trade(row) for row in rows]
         symbols = {row.symbol for row in rows}
-        if len(symbols) == 1:  # nearly always
+        if len(symbols) == 1:
             return events_of(rows[0].symbol, trades)
         return [
             event
@@ -266,6 +260,12 @@ class Kraken(msgspec.Struct, frozen=True, gc=False):
             return HistoryPage(trades=trades, rejected=rejected, next=None, is_whole=False)
         request = _following(gap, last_ns)
         return HistoryPage(trades=trades, rejected=rejected, next=request)
+
+
+def _trade(row: _Row) -> TextTrade | Rejected:
+    price = str(row.price, "latin-1")  # `number_text` without the call
+    amount = str(row.qty, "latin-1")
+    return trade_of(row.trade_id, price, amount, row.side, us_from_instant(row.timestamp))
 
 
 def _request(method: str, venue_symbols: Sequence[str], request_id: int, **options: bool) -> str:
