@@ -365,17 +365,17 @@ class Bus:
         config: dict[str, Any] = (await self.api(subject, body))["config"]
         return config
 
-    async def ensure_replicas(self, stream: str, replicas: int) -> None:
-        """Bring an existing stream, such as a bucket's, to a number of replicas.
+    async def ensure_settings(self, stream: str, **settings: int) -> None:
+        """Bring some settings of an existing stream, such as a bucket's, to what is wanted.
 
         Raises:
             StreamSetupError: The server refused it.
         """
         config = await self._answered_config(f"STREAM.INFO.{stream}")
-        if config["num_replicas"] == replicas:
+        if config | settings == config:
             return
         try:
-            await self.api(f"STREAM.UPDATE.{stream}", {**config, "num_replicas": replicas})
+            await self.api(f"STREAM.UPDATE.{stream}", config | settings)
         except ApiError as problem:
             if problem.code in UNREADY:
                 raise
@@ -437,6 +437,18 @@ class Bus:
     async def message_at(self, stream: str, sequence: int) -> Stored | None:
         """Return the message with a sequence, None when it is gone."""
         return await self._message(stream, {"seq": sequence})
+
+    async def messages_of(self, stream: str, subject: str) -> list[Stored]:
+        """Return every message of a subject, oldest first; for a subject that has few."""
+        found: list[Stored] = []
+        sequence = 1
+        while True:
+            query = {"next_by_subj": subject, "seq": sequence}
+            message = await self._message(stream, query)
+            if message is None:
+                return found
+            found.append(message)
+            sequence = message.sequence + 1
 
     async def _message(self, stream: str, query: dict[str, Any]) -> Stored | None:
         try:
@@ -518,15 +530,24 @@ class Bus:
         *,
         max_age_s: float | None = None,
         max_bytes: int | None = None,
+        history: int = 1,
         replicas: int = 1,
     ) -> Bucket:
-        """Return a KV bucket, creating it when missing, with limits if any."""
+        """Return a KV bucket, creating it when missing, with limits if any.
+
+        Args:
+            history: Values kept of each key.
+        """
         js = self.client.jetstream(timeout=API_TIMEOUT_S)
         with heeding_cancellation():
             try:
                 return Bucket(name, await js.key_value(name), self._refusals)
             except (BucketNotFoundError, NotFoundError):
                 made = await js.create_key_value(
-                    bucket=name, ttl=max_age_s, max_bytes=max_bytes, history=1, replicas=replicas
+                    bucket=name,
+                    ttl=max_age_s,
+                    max_bytes=max_bytes,
+                    history=history,
+                    replicas=replicas,
                 )
                 return Bucket(name, made, self._refusals)

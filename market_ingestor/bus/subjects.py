@@ -21,6 +21,7 @@ SAVE_DURABLE: Final = "save"  # the savers' shared consumer; the same name on ea
 CONTROL_BUCKET: Final = "market_control"
 MEMBERS_BUCKET: Final = "market_members"
 STATE_BUCKET: Final = "market_klines_state"
+STATE_HISTORY: Final = 4  # records kept of each partition: one may turn out to be unreadable
 INSTRUMENTS_BUCKET: Final = "market_instruments"
 
 MARK_TOKEN: Final = "_"  # noqa: S105 - a subject token, no secret

@@ -64,7 +64,8 @@ class ResumeMemory:
     async def load(self) -> None:
         """Read the records and bring the aggregators to what they say."""
         self._bucket = bucket = await insist(
-            "resume records", lambda: self._bus.bucket(subjects.STATE_BUCKET)
+            "resume records",
+            lambda: self._bus.bucket(subjects.STATE_BUCKET, history=subjects.STATE_HISTORY),
         )
         state = await insist("raw stream", lambda: self._bus.stream_state(subjects.RAW_STREAM))
         self.created = state.created
@@ -79,6 +80,8 @@ class ResumeMemory:
         )
         for number, key, payload in zip(self._slots, keys, payloads, strict=True):
             record = self._decoded(payload, key)
+            if record is None and payload is not None:
+                record = await self._older(key)
             if record is None:
                 unknown.add(number)
             else:
@@ -149,6 +152,19 @@ class ResumeMemory:
         except DecodeError as problem:
             _log.warning("resume_record_unreadable", key=key, error=str(problem))
             return None
+
+    async def _older(self, key: str) -> ResumeRecord | None:
+        """Return the newest record of a partition that can be read; a replay from it is longer.
+
+        The janitor heeds no record it cannot read, so what this one needs is still there.
+        """
+        subject = subjects.bucket_subject(subjects.STATE_BUCKET, key)
+        found = await insist(
+            "older resume records",
+            lambda: self._bus.messages_of(subjects.bucket_stream(subjects.STATE_BUCKET), subject),
+        )
+        records = (self._decoded(each.payload, key) for each in reversed(found))
+        return next((each for each in records if each is not None), None)
 
     def _use(self, number: int, record: ResumeRecord, state: StreamState, first: int) -> int:
         """Apply a record and return where its partition begins to read."""

@@ -26,7 +26,7 @@ SERVER_VERSION_MIN: Final = (2, 9)  # older ones lack consumers that are created
 BUCKETS: Final[dict[str, dict[str, Any]]] = {
     subjects.CONTROL_BUCKET: {},
     subjects.MEMBERS_BUCKET: {"max_age_s": MEMBER_AGE_S},
-    subjects.STATE_BUCKET: {},
+    subjects.STATE_BUCKET: {"history": subjects.STATE_HISTORY},
     subjects.INSTRUMENTS_BUCKET: {"max_bytes": LISTING_BYTES_MAX},
 }
 
@@ -119,7 +119,11 @@ async def make_streams(bus: Bus, nats: NatsSettings) -> None:
     for name, limits in BUCKETS.items():
         await bus.bucket(name, replicas=nats.replicas, **limits)
         if may_update:
-            await bus.ensure_replicas(subjects.bucket_stream(name), nats.replicas)
+            await bus.ensure_settings(
+                subjects.bucket_stream(name),
+                num_replicas=nats.replicas,
+                max_msgs_per_subject=limits.get("history", 1),
+            )
 
 
 async def _inspect(bus: Bus, nats: NatsSettings) -> None:
