@@ -29,7 +29,7 @@ EVENTS_MAX: Final = 10_000  # waiting while the bus is away; the oldest go, coun
 REFILLED_SHARE: Final = 0.5  # of the buffer, for venues that give back what a pause costs
 ROOM_POLL_S: Final = 0.05  # how soon a reader notices that the server accepts again
 
-Observer = Callable[[str, Sequence[int]], None]
+Observer = Callable[[str, int, Sequence[int]], None]
 
 
 def now_us() -> int:
@@ -46,11 +46,11 @@ class Outbox:
         guard: Knows how full the stream is; runs elsewhere too.
         buffer_trades: Trades that may wait here before readers pause; those of venues that give
             back what a pause costs do at half of it.
-        on_latency: Called with the exchange and the microseconds from trade time to
-            acknowledgement of each trade of a live batch.
+        on_latency: Called with the exchange, the time of acknowledgement and the trade times of a
+            live batch, UTC microseconds.
 
     Attributes:
-        trades_max: The bound of `trades`; what one frame brings may overshoot it.
+        trades_max: The bound of `trades`; what is taken at once may overshoot it.
         events_dropped: Events lost because `EVENTS_MAX` waited already.
     """
 
@@ -82,7 +82,10 @@ class Outbox:
 
     def account(self, exchange: str) -> Account:
         """Return the loss account of an exchange."""
-        return self._accounts.setdefault(exchange, Account())
+        account = self._accounts.get(exchange)
+        if account is None:
+            account = self._accounts[exchange] = Account()
+        return account
 
     @property
     def accounts(self) -> dict[str, Account]:
@@ -224,8 +227,7 @@ class Outbox:
         if isinstance(outcome, PubAck):
             account.deliver(len(times_us))
             if self._on_latency is not None and feed.source == "ws":
-                acknowledged_us = now_us()
-                self._on_latency(feed.exchange, [acknowledged_us - each for each in times_us])
+                self._on_latency(feed.exchange, now_us(), times_us)
         else:
             account.refuse(len(times_us))
             _log.error("batch_refused", exchange=feed.exchange, error=str(outcome))

@@ -19,6 +19,9 @@ BOUNDED_LABELS = {
 }  # fmt: skip
 
 
+NOW_US = 1_800_000_000_000_000
+
+
 def described() -> list[str]:
     """Return one line for each of our metrics: name, type, labels, and the roles that export it."""
     lines = []
@@ -76,12 +79,12 @@ def test_push_clients_have_their_old_name_as_well() -> None:
     metrics.push_clients.set(0)
 
 
-def test_values_of_a_batch_are_counted_like_single_ones() -> None:
+def test_ages_of_a_batch_are_counted_like_single_ones() -> None:
     registry = CollectorRegistry()
     many = metrics.BatchHistogram("many", "", buckets=(1, 2, 5), registry=registry)
     single = metrics.BatchHistogram("single", "", buckets=(1, 2, 5), registry=registry)
     for batch in ([0.5], [0.0, 1.0, 1.5, 2.0, 3.0, 9.0], [1.2, 1.3], [7.0, 8.0]):
-        many.observe_many(batch)
+        many.observe_ages(NOW_US, [NOW_US - int(each * 1e6) for each in batch])
         for each in batch:
             single.observe(each)
     text = generate_latest(registry).decode()
