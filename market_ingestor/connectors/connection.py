@@ -7,6 +7,7 @@ Drives any `Venue`; never asks which exchange it has. What ends a connection is 
 import asyncio
 import contextlib
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, assert_never
 
@@ -15,7 +16,7 @@ import structlog
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from market_ingestor.connectors.context import ExchangeContext
-from market_ingestor.connectors.intake import Route, Track, accept
+from market_ingestor.connectors.intake import Gate, Route, Track
 from market_ingestor.connectors.made_up_ids import Repeats
 from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.subscriptions import Memory, Subscriptions
@@ -31,9 +32,11 @@ from market_ingestor.connectors.venue import (
     Trades,
 )
 from market_ingestor.errors import excerpt
+from market_ingestor.model.trade import TextTrade
 
 _log = structlog.get_logger(__name__)
 
+FRAMES_AT_ONCE: Final = 1_000  # taken before we look whether there is room for more
 WATCH_S: Final = 0.5
 PROBE_S: Final = 1.0  # between a venue's answer and our next ping: readers allow 3 s without a mark
 PROVED_S: Final = 30.0  # a confirmed session of this length works, trades or not
@@ -75,6 +78,9 @@ class Connection:
         self._venue = context.venue
         self._outbox = context.outbox
         self._limits = context.venue.limits
+        self._gate = Gate(
+            context.ages, context.account, has_contiguous_ids=self._limits.has_contiguous_ids
+        )
         self.feed = context.feed("ws")
         self._routes = self._made_routes(tracks)
         self.subscriptions = Subscriptions(
@@ -211,28 +217,41 @@ class Connection:
 
     async def _read(self, socket: Transport) -> str:
         """Take frames until the connection ends; never yields while frames are queued."""
-        loop = asyncio.get_running_loop()
-        recv, decode, outbox = socket.recv, self._venue.decode, self._outbox
-        is_refilled = self._limits.refills
+        loop, is_refilled = asyncio.get_running_loop(), self._limits.refills
         try:
             while True:
-                frame = await recv(decode=False)
-                received_us, now = now_us(), loop.time()
-                self._heard_us = received_us
-                events = decode(frame)
-                if self._repeats is not None and self._is_repeat(frame, events, now):
-                    continue
-                for event in events:
-                    if type(event) is Trades:
-                        self._on_trades(event, received_us, now)
-                    else:
-                        self._on_event(event, received_us, now)
-                if not outbox.has_room(is_refilled=is_refilled) and not await self._pause(socket):
-                    return "paused for too long: the bus does not take what was read"
+                frames = await socket.frames()
+                for begin in range(0, len(frames), FRAMES_AT_ONCE):
+                    self._heard_us = now_us()
+                    self._take(frames[begin : begin + FRAMES_AT_ONCE], self._heard_us, loop.time())
+                    has_room = self._outbox.has_room(is_refilled=is_refilled)
+                    if not has_room and not await self._pause(socket):
+                        return "paused for too long: the bus does not take what was read"
         except CLOSED as closed:
             if is_too_big(closed):
                 self._context.reject(Rejected("bad_type", "a frame beyond the venue's bound"))
             return excerpt(str(closed))
+
+    def _take(self, frames: Sequence[bytes], received_us: int, now: float) -> None:
+        """Do what frames mean that came together.
+
+        The trades of one symbol among them are taken together, in their order, and share what a
+        symbol costs: 1.5 us a trade beside its decoding, not 3.4, where a hundred symbols are busy.
+        """
+        decode, repeats = self._venue.decode, self._repeats
+        trades: defaultdict[str, list[TextTrade]] = defaultdict(list)
+        for frame in frames:
+            events = decode(frame)
+            if repeats is not None and self._is_repeat(frame, events, now):
+                continue
+            for event in events:
+                if type(event) is Trades:
+                    trades[event.venue_symbol] += event.trades
+                else:
+                    self._on_all_trades(trades, received_us, now)  # they came first
+                    trades.clear()
+                    self._on_event(event, received_us, now)
+        self._on_all_trades(trades, received_us, now)
 
     def _is_repeat(self, frame: bytes, events: Sequence[Event], now: float) -> bool:
         """Return whether this frame of trades came just before; counts them as copies if so."""
@@ -242,39 +261,40 @@ class Connection:
         self._context.account.drop(trades)
         return True
 
-    def _on_trades(self, event: Trades, received_us: int, now: float) -> None:
-        route = self._routes.get(event.venue_symbol)
+    def _on_all_trades(
+        self, trades: Mapping[str, Sequence[TextTrade]], received_us: int, now: float
+    ) -> None:
+        for venue_symbol, some in trades.items():
+            self._on_trades(venue_symbol, some, received_us, now)
+
+    def _on_trades(
+        self, venue_symbol: str, trades: Sequence[TextTrade], received_us: int, now: float
+    ) -> None:
+        route = self._routes.get(venue_symbol)
         if route is None:
-            for trade in event.trades:
+            for trade in trades:
                 self._context.reject(
-                    Rejected("unknown_symbol", excerpt(f"{event.venue_symbol} {trade.id}"))
+                    Rejected("unknown_symbol", excerpt(f"{venue_symbol} {trade.id}"))
                 )
             return
         if not route.lane.is_confirmed:
-            self._on_confirmed(self.subscriptions.confirm(None, (event.venue_symbol,)), now)
-        named = self._ids.name(event.venue_symbol, event.trades) if self._ids else event.trades
-        fit = accept(
-            route,
-            named,
-            received_us=received_us,
-            now=now,
-            ages=self._context.ages,
-            has_contiguous_ids=self._limits.has_contiguous_ids,
-            account=self._context.account,
-        )
+            self._on_confirmed(self.subscriptions.confirm(None, (venue_symbol,)), now)
+        named = self._ids.name(venue_symbol, trades) if self._ids else trades
+        fit = self._gate.accept(route, named, received_us, now)
         if fit:
+            finder = route.track.finder
             self._has_traded = True
             self._context.last_trade_us = received_us
-            if route.track.finder.is_stopped:
+            if finder.is_stopped:
                 route.lane.has_contiguous_ids = False  # readers then judge by who was up
             self._outbox.put(route.lane, fit, received_us)
-            if route.track.finder.needs_look:
+            if finder.needs_look:
                 self._context.suspects.add(route.track)
 
     def _on_event(self, event: Event, received_us: int, now: float) -> None:
         match event:
             case Trades():
-                self._on_trades(event, received_us, now)
+                self._on_trades(event.venue_symbol, event.trades, received_us, now)
             case Subscribed():
                 self._on_confirmed(
                     self.subscriptions.confirm(event.request_id, event.venue_symbols), now

@@ -71,6 +71,7 @@ class Lane:
     """One symbol on one feed: its numbering, its copies and what waits to be sent.
 
     Attributes:
+        is_new: Remembers an id; returns whether this feed had not delivered it yet.
         has_contiguous_ids: Whether a jump in its ids is a loss; without, there is no ``prev_id``.
         is_confirmed: Whether the venue confirmed the subscription.
         n: Number of the newest batch made, 0 before the first.
@@ -80,11 +81,11 @@ class Lane:
 
     __slots__ = (
         "_received_us",
-        "_seen",
         "_subject",
         "feed",
         "has_contiguous_ids",
         "is_confirmed",
+        "is_new",
         "last_id",
         "n",
         "symbol",
@@ -100,12 +101,8 @@ class Lane:
         self.last_id: str | None = None
         self.waiting: list[TextTrade] = []
         self._received_us = 0
-        self._seen = IdIntervals()
+        self.is_new = IdIntervals().add
         self._subject = subjects.raw(feed.exchange, symbol)
-
-    def is_new(self, trade_id: int) -> bool:
-        """Remember an id; return whether this feed had not delivered it yet."""
-        return self._seen.add(trade_id)
 
     @property
     def has_traded(self) -> bool:

@@ -91,38 +91,47 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     lane: Lane
 
 
-def accept(
-    route: Route,
-    trades: Sequence[TextTrade],
-    *,
-    received_us: int,
-    now: float,
-    ages: Ages,
-    has_contiguous_ids: bool,
-    account: Account,
-) -> Sequence[TextTrade]:
-    """Return the trades that are fit to publish; counts and remembers every one.
+class Gate:
+    """Lets the live trades of one exchange through that are fit to publish.
 
     Args:
-        received_us: When their frame was read, UTC microseconds.
-        now: The same instant, monotonic seconds.
+        account: Where every one of them is counted.
+        has_contiguous_ids: Whether jumps in the ids are looked for.
     """
-    lane, finder = route.lane, route.track.finder
-    oldest = received_us - ages.max_age_us if ages.max_age_us else 0
-    latest = received_us + ages.max_ahead_us if ages.max_ahead_us else FOREVER_US
-    fit: list[TextTrade] = []
-    for trade in trades:
-        if not oldest <= trade.time_us <= latest:
-            account.reject("too_old" if trade.time_us < oldest else "too_far_ahead")
-            continue
-        trade_id = int(trade.id)
-        if not lane.is_new(trade_id):
-            account.drop()
-            continue
-        if has_contiguous_ids:
-            finder.observe(trade_id, trade.time_us, now)
-        fit.append(trade)
-    if fit:
-        account.take(len(fit))
-        route.track.traded(received_us)
-    return fit
+
+    __slots__ = ("_account", "_has_contiguous_ids", "_max_age_us", "_max_ahead_us")
+
+    def __init__(self, ages: Ages, account: Account, *, has_contiguous_ids: bool) -> None:
+        self._account = account
+        self._has_contiguous_ids = has_contiguous_ids
+        self._max_age_us = ages.max_age_us or FOREVER_US
+        self._max_ahead_us = ages.max_ahead_us or FOREVER_US
+
+    def accept(
+        self, route: Route, trades: Sequence[TextTrade], received_us: int, now: float
+    ) -> Sequence[TextTrade]:
+        """Return the trades that are fit to publish; counts and remembers every one.
+
+        Args:
+            received_us: When their frame was read, UTC microseconds.
+            now: The same instant, monotonic seconds.
+        """
+        lane, track = route.lane, route.track
+        oldest, latest = received_us - self._max_age_us, received_us + self._max_ahead_us
+        fit: list[TextTrade] = []
+        for trade in trades:
+            time_us = trade.time_us
+            if not oldest <= time_us <= latest:
+                self._account.reject("too_old" if time_us < oldest else "too_far_ahead")
+                continue
+            trade_id = int(trade.id)
+            if not lane.is_new(trade_id):
+                self._account.drop()
+                continue
+            if self._has_contiguous_ids:
+                track.finder.observe(trade_id, time_us, now)
+            fit.append(trade)
+        if fit:
+            self._account.take(len(fit))
+            track.traded(received_us)
+        return fit

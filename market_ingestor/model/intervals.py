@@ -61,8 +61,9 @@ class IdIntervals:
 
     def add(self, trade_id: int) -> bool:
         """Add one id; return whether it was absent."""
-        if self._lasts and trade_id == self._lasts[-1] + 1:  # nearly always
-            self._lasts[-1] = trade_id
+        lasts = self._lasts
+        if lasts and trade_id == lasts[-1] + 1:  # nearly always
+            lasts[-1] = trade_id
             return True
         return self.add_range(trade_id, trade_id) == 1
 

@@ -69,8 +69,8 @@ MUTATIONS: Final = (
     Mutation(
         "dedupe within a feed",
         "market_ingestor/connectors/intake.py",
-        "        if not lane.is_new(trade_id):\n",
-        "        if not lane.is_new(trade_id) and trade_id < 0:\n",
+        "            if not lane.is_new(trade_id):\n",
+        "            if not lane.is_new(trade_id) and trade_id < 0:\n",
         f"{STREAMING}::test_copies_within_a_feed_and_reordering_change_nothing",
     ),
     Mutation(

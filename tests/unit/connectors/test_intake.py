@@ -5,7 +5,7 @@ import pytest
 from market_ingestor.connectors.account import Account
 from market_ingestor.connectors.feed import Feed, Lane
 from market_ingestor.connectors.gaps import GapFinder
-from market_ingestor.connectors.intake import US_PER_S, Ages, Route, Track, accept
+from market_ingestor.connectors.intake import US_PER_S, Ages, Gate, Route, Track
 from market_ingestor.model.instrument import Instrument, VenueInstrument
 from market_ingestor.model.trade import TextTrade, Trade
 
@@ -31,15 +31,8 @@ def trade(number: int, time_us: int = NOW_US) -> TextTrade:
 
 
 def take(route: Route, account: Account, *trades: TextTrade, ages: Ages = AGES) -> list[str]:
-    fit = accept(
-        route,
-        trades,
-        received_us=NOW_US,
-        now=0.0,
-        ages=ages,
-        has_contiguous_ids=True,
-        account=account,
-    )
+    gate = Gate(ages, account, has_contiguous_ids=True)
+    fit = gate.accept(route, trades, NOW_US, 0.0)
     assert account.balances
     return [each.id for each in fit]
 
