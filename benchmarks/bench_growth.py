@@ -42,8 +42,13 @@ SOME: Final = 100  # symbols, where periods grow
 ALL_PERIODS: Final = tuple(PERIOD_MS)
 PER_MESSAGE: Final = 17
 MESSAGED_TRADES: Final = 170_000  # ten messages of each of a thousand symbols
-MANY_SMOKE: Final = 20
 TRADES_SMOKE: Final = 1_700
+Size = tuple[int, tuple[str, ...]]  # symbols and periods
+# What grows: when there are few and when there are many.
+KLINES: Final[dict[str, tuple[Size, Size]]] = {
+    "symbols": ((FEW, ALL_PERIODS), (MANY, ALL_PERIODS)),
+    "periods": ((SOME, ("1m",)), (SOME, ALL_PERIODS)),
+}
 
 FEW_CLIENTS, MANY_CLIENTS = 10, 10_000
 PUSHES: Final = 100  # to few clients in a round: one alone is over too soon to be timed
@@ -51,9 +56,12 @@ PUSHES: Final = 100  # to few clients in a round: one alone is over too soon to 
 
 def test_ingest(benchmark: BenchmarkFixture, around: Around, is_smoke: bool) -> None:
     trades = TRADES_SMOKE if is_smoke else INGEST_TRADES
-    sizes = FEW, MANY_SMOKE if is_smoke else MANY
+    sizes = FEW, FEW if is_smoke else MANY
     with ExitStack() as stack:
-        few, many = (stack.enter_context(ingest_stand.standing(each, around)) for each in sizes)
+        stands = {
+            each: stack.enter_context(ingest_stand.standing(each, around)) for each in set(sizes)
+        }
+        few, many = (stands[each] for each in sizes)
         race(
             benchmark,
             stage=f"growth of ingest, {MANY:,} symbols",
@@ -66,16 +74,17 @@ def test_ingest(benchmark: BenchmarkFixture, around: Around, is_smoke: bool) -> 
         )
 
 
-@pytest.mark.parametrize("grown", ["symbols", "periods"])
+@pytest.mark.parametrize("grown", KLINES)
 def test_klines(benchmark: BenchmarkFixture, around: Around, is_smoke: bool, grown: str) -> None:
     trades = TRADES_SMOKE if is_smoke else MESSAGED_TRADES
-    large = MANY_SMOKE if is_smoke else MANY if grown == "symbols" else SOME, ALL_PERIODS
-    small = (FEW, ALL_PERIODS) if grown == "symbols" else (large[0], ("1m",))
+    small, large = KLINES[grown]
     name = _named(*small)
+    sizes = small, small if is_smoke else large
     with ExitStack() as stack:
-        few, many = (
-            stack.enter_context(klines_stand.standing(*each, around)) for each in (small, large)
-        )
+        stands = {
+            each: stack.enter_context(klines_stand.standing(*each, around)) for each in set(sizes)
+        }
+        few, many = (stands[each] for each in sizes)
         race(
             benchmark,
             stage=f"growth of klines, {_named(*large)}",
