@@ -1,14 +1,20 @@
 """When what is gathered per symbol goes out, by a budget of messages. Pure.
 
 Messages, not trades, are what every later hop costs. So a flush of k messages is followed by a
-pause of k / budget: a quiet process sends at once, a busy one gathers while it waits. Must never
-know what a message holds.
+pause of k / budget: a quiet process sends at once, a busy one gathers while it waits. While sockets
+hold more than we read, thin messages wait a little longer: what is behind us in there waits too.
+Must never know what a message holds.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from market_ingestor.connectors.feed import Lane
 from market_ingestor.model.trade import TextTrade
+
+THICK: Final = 16  # trades a message on average: what sending costs is then under 1 us a trade
+MORE_S: Final = 0.001  # in which a socket is read that has something to read
+BEHIND_S_MAX: Final = 0.1  # that thin messages wait beyond the pause
 
 
 class Batcher:
@@ -27,6 +33,7 @@ class Batcher:
         self._linger_max_s = linger_max_s
         self._ready: list[Lane] = []
         self._next_at = 0.0
+        self._is_behind = False
         self.trades = 0
 
     def put(self, lane: Lane, trades: Sequence[TextTrade], received_us: int) -> None:
@@ -37,8 +44,16 @@ class Batcher:
         self.trades += len(trades)
 
     def wait_s(self, now: float) -> float:
-        """Return how long the next flush must still wait, 0 when it may start."""
-        return max(self._next_at - now, 0.0)
+        """Return how long to wait until asking again, 0 when the next flush may start."""
+        if now < self._next_at:
+            return self._next_at - now
+        is_behind, self._is_behind = self._is_behind, False
+        is_thin = self.trades < THICK * len(self._ready)
+        return MORE_S if is_behind and is_thin and now < self._next_at + BEHIND_S_MAX else 0.0
+
+    def fell_behind(self) -> None:
+        """Note that a socket had so much to read that it probably has more."""
+        self._is_behind = True
 
     def take(self) -> list[Lane]:
         """Return the lanes with something to send, in the order they got it."""

@@ -37,6 +37,7 @@ from market_ingestor.model.trade import TextTrade
 _log = structlog.get_logger(__name__)
 
 FRAMES_AT_ONCE: Final = 1_000  # taken before we look whether there is room for more
+FRAMES_BEHIND: Final = 256  # in one read: the kernel probably holds more
 WATCH_S: Final = 0.5
 PROBE_S: Final = 1.0  # between a venue's answer and our next ping: readers allow 3 s without a mark
 PROVED_S: Final = 30.0  # a confirmed session of this length works, trades or not
@@ -227,6 +228,8 @@ class Connection:
                     has_room = self._outbox.has_room(is_refilled=is_refilled)
                     if not has_room and not await self._pause(socket):
                         return "paused for too long: the bus does not take what was read"
+                if len(frames) >= FRAMES_BEHIND:
+                    self._outbox.fell_behind()
         except CLOSED as closed:
             if is_too_big(closed):
                 self._context.reject(Rejected("bad_type", "a frame beyond the venue's bound"))

@@ -124,6 +124,10 @@ class Outbox:
             self._wake.set()
             self._idle.clear()
 
+    def fell_behind(self) -> None:
+        """Note that a socket probably has more to read at once."""
+        self._batcher.fell_behind()
+
     def mark(self, feed: Feed, received_us: int, *, end: bool = False) -> None:
         """Send a mark behind everything the feed has put here so far."""
         if end and not feed.has_spoken and not feed.confirmed:
@@ -146,8 +150,7 @@ class Outbox:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            wait_s = self._batcher.wait_s(loop.time())
-            if wait_s:
+            while (wait_s := self._batcher.wait_s(loop.time())) > 0:  # noqa: ASYNC110 - times
                 await asyncio.sleep(wait_s)
             self._wake.clear()
             sent = await self._flush()

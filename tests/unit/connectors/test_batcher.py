@@ -2,7 +2,7 @@
 
 import pytest
 
-from market_ingestor.connectors.batcher import Batcher
+from market_ingestor.connectors.batcher import BEHIND_S_MAX, MORE_S, THICK, Batcher
 from market_ingestor.connectors.feed import Feed
 from market_ingestor.model.trade import TextTrade, Trade
 
@@ -29,6 +29,38 @@ def test_after_a_flush_the_next_waits_by_the_budget(messages: int, wait_s: float
     budget.spent(messages, now=100.0)
     assert budget.wait_s(now=100.0) == pytest.approx(wait_s)
     assert budget.wait_s(now=100.0 + wait_s) == pytest.approx(0)
+
+
+def behind(*, trades: int) -> Batcher:
+    """Return one with trades of two symbols, whose socket has more, paused until 100.02."""
+    gathering, one = batcher(), feed()
+    gathering.spent(5_000, now=100.0)
+    gathering.put(one.lane("A"), [trade(1)], received_us=1)
+    gathering.put(one.lane("B"), [trade(each) for each in range(trades - 1)], received_us=1)
+    gathering.fell_behind()
+    return gathering
+
+
+def test_thin_messages_wait_while_sockets_hold_more() -> None:
+    assert behind(trades=2 * THICK - 1).wait_s(now=100.021) == MORE_S
+    assert behind(trades=2 * THICK).wait_s(now=100.021) == 0
+
+
+def test_they_wait_for_the_next_large_read_and_not_for_ever() -> None:
+    gathering = behind(trades=2)
+    assert gathering.wait_s(now=100.021) == MORE_S
+    assert gathering.wait_s(now=100.022) == 0  # nothing large has been read since
+    gathering.fell_behind()
+    assert gathering.wait_s(now=100.019 + BEHIND_S_MAX) == MORE_S
+    gathering.fell_behind()
+    assert gathering.wait_s(now=100.021 + BEHIND_S_MAX) == 0
+
+
+def test_the_first_burst_waits_for_nothing() -> None:
+    gathering = batcher()
+    gathering.put(feed().lane("A"), [trade(1)], received_us=1)
+    gathering.fell_behind()
+    assert gathering.wait_s(now=200.0) == 0
 
 
 def test_trades_of_a_symbol_gather_in_order_and_lanes_in_order_of_arrival() -> None:
