@@ -69,6 +69,7 @@ class GapFinder:
         self._reorder_wait_s = reorder_wait_s
         self.is_stopped = False
         self._present = IdIntervals()
+        self._given_up = IdIntervals()
         self._suspected = IdIntervals()
         self._suspects: deque[_Suspect] = deque()
         self._resets: list[IdReset] = []
@@ -175,7 +176,7 @@ class GapFinder:
         for gap in given_up:
             holes = self._present.missing(gap.after_id, gap.before_id)
             if gap.after_id >= lowest and _count(holes) == gap.missing:
-                self._present.add_range(gap.after_id + 1, gap.before_id - 1)
+                self._forgo(gap.after_id, gap.before_id)
                 highest = max(highest, gap.before_id - 1)
         if highest > self._newest:
             self._newest = highest
@@ -192,8 +193,22 @@ class GapFinder:
                 first - 1, last + 1, min(after_us, before_us), max(after_us, before_us), now
             )
 
+    def give_up(self, after_id: int, before_id: int) -> None:
+        """Ask no longer for the ids that are missing strictly between two."""
+        self._forgo(after_id, before_id)
+        self._newest = max(self._newest, before_id - 1)
+
+    def _forgo(self, after_id: int, before_id: int) -> None:
+        for first, last in self.missing(after_id, before_id):
+            self._given_up.add_range(first, last)
+            self._present.add_range(first, last)
+
+    def given_up(self, after_id: int, before_id: int) -> int:
+        """Return how many ids strictly between two were given up, by whatever hole they lay in."""
+        return before_id - after_id - 1 - _count(self._given_up.missing(after_id, before_id))
+
     def add(self, first: int, last: int) -> None:
-        """Note ids as settled: refilled, absent at the venue, or given up."""
+        """Note ids as settled: refilled, or absent at the venue."""
         self._present.add_range(first, last)
         self._newest = max(self._newest, last)
 

@@ -255,7 +255,9 @@ class Refiller:
         for hole in holes:
             gap = hole.gap
             missing = hole.track.finder.missing(gap.after_id, gap.before_id)
-            if not missing:
+            if not missing and hole.track.finder.given_up(gap.after_id, gap.before_id):
+                self._give_up(hole, "another hole was given up that it shares ids with")
+            elif not missing:
                 self.states["filled"] += 1
                 self._context.gap_event(
                     "gap_filled", hole.track.instrument.symbol, gap, "every id is there or absent"
@@ -282,8 +284,8 @@ class Refiller:
     def _give_up(self, hole: Hole, why: str) -> None:
         """Say that a hole stays; its ids are not asked for again."""
         gap, finder = hole.gap, hole.track.finder
-        lost = sum(last - first + 1 for first, last in finder.missing(gap.after_id, gap.before_id))
-        finder.add(gap.after_id + 1, gap.before_id - 1)
+        finder.give_up(gap.after_id, gap.before_id)
+        lost = finder.given_up(gap.after_id, gap.before_id)
         self.states["unfillable"] += 1
         remaining = msgspec.structs.replace(gap, missing=lost)
         self._context.gap_event("gap_unfillable", hole.track.instrument.symbol, remaining, why)

@@ -1,8 +1,10 @@
 """History that is late, refused or gone is asked for again, or said to be lost."""
 
+import msgspec
 import pytest
 
-from market_ingestor.connectors import refill
+from market_ingestor.bus import codec, subjects
+from market_ingestor.connectors import gap_news, refill
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
 from market_ingestor.simulator.markets import default_symbols
@@ -40,6 +42,32 @@ async def test_what_the_venue_no_longer_has_is_said_to_be_lost_and_asked_for_onc
     assert lost.missing == len(raw.holes(("sim-bybit", "BTCUSDT")))
     assert 100 < lost.missing <= 200
     assert all(int(each.after_id or 0) >= int(lost.before_id or 0) for each in later)
+
+
+async def test_what_was_given_up_is_never_said_to_be_filled(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_news, "LOOK_S", 0.2)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("bybit", ["BTC-USDT"], rate=200) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-bybit")
+        await until(lambda: account.published > 20)
+        venue.inject(Fault(fault="gap", count=200))  # its history ends after 60 trades
+        await until(lambda: ingest.states.get("unfillable") == 1)
+        found, lost = await gap_events(bus)
+        wider = msgspec.structs.replace(found, after_id=str(int(found.after_id or 0) - 5))
+        for each in (found, wider):  # from processes that did not live to say more
+            await bus.client.request(
+                subjects.event("sim-bybit", "BTCUSDT"), codec.encode(each), timeout=5
+            )
+        await until(lambda: ingest.states.get("unfillable") == 3)
+        await ingest.stop()
+        events = await gap_events(bus)
+    assert [each.type for each in events].count("gap_filled") == 0
+    assert {each.missing for each in events if each.type == "gap_unfillable"} == {lost.missing}
 
 
 async def test_history_that_is_late_is_asked_for_again(nats_server: NatsHandle) -> None:

@@ -192,6 +192,17 @@ def test_what_was_given_up_before_is_not_found_again() -> None:
     assert keys(made.due(LATER)) == [(110, 112)]
 
 
+def test_what_was_given_up_is_settled_and_not_there() -> None:
+    made = finder(100, 110)
+    made.add(103, 104)
+    made.give_up(100, 107)
+    assert made.missing(100, 110) == [(107, 109)]
+    assert made.given_up(100, 107) == made.given_up(99, 110) == 4
+    assert made.given_up(102, 105) == made.given_up(106, 110) == 0
+    made.restore([], lambda trade_id: trade_id * 1000, 0.0, [gap(106, 110)])
+    assert made.given_up(100, 110) == 7
+
+
 def test_what_was_given_up_with_trades_in_flight_is_asked_for_again() -> None:
     made = finder(115)
     given_up = [gap(104, 109, missing=3)]  # its owner had 107 too, and died
