@@ -408,12 +408,21 @@ class Aggregator:
 
     # -- what is open
 
-    def open_candles(self) -> list[Kline]:
-        """Return the open candles that changed since the last call, as they are now."""
-        changed, self.open.changed = self.open.changed, set()
+    def open_candles(
+        self, minutes: Iterable[int] | None = None, periods: Iterable[str] | None = None
+    ) -> list[Kline]:
+        """Return open candles as they are now.
+
+        Args:
+            minutes: Those that hold one of these; by default, what changed since that was last
+                taken.
+            periods: Of these periods only.
+        """
+        minutes = self.open.take_changed() if minutes is None else minutes
+        periods = self.rules.periods if periods is None else tuple(periods)
         candles: dict[WindowKey, Kline] = {}
-        for minute in sorted(changed):
-            for period in self.rules.periods:
+        for minute in sorted(minutes):
+            for period in periods:
                 key = (period, open_time(minute, period))
                 if key not in candles:
                     fold = self._open_fold(*key)

@@ -1,4 +1,8 @@
-"""Publishes open candles and statistics on core NATS, throttled per symbol. SHELL."""
+"""Publishes open candles and statistics on core NATS, throttled per symbol. SHELL.
+
+Twelve longer periods change with every trade that one minute does. Told as often, they were the
+most of what klines, the bus and everybody behind it did, so they come at a fifth of its rate.
+"""
 
 import asyncio
 import contextlib
@@ -8,12 +12,28 @@ from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.klines.aggregator import Aggregator
 from market_ingestor.klines.stats_book import StatsBook
+from market_ingestor.model.kline import Kline
+from market_ingestor.model.period import BASE_PERIOD
 
 YIELD_AFTER: Final = 20  # symbols published before other tasks get their turn
+# In intervals: by default half a second, which whoever asks how far a candle is (API) allows for.
+LONGER_EVERY: Final = 5
+
+
+class _Longer:
+    """The longer candles of a symbol that are not told yet, and when they may be."""
+
+    __slots__ = ("minutes", "next_at")
+
+    def __init__(self) -> None:
+        self.minutes: set[int] = set()
+        self.next_at = 0.0
 
 
 class LiveCandles:
     """The task that tells how a symbol is now: at once, then once per interval.
+
+    Periods above a minute come once in `LONGER_EVERY` intervals.
 
     Attributes:
         published: Candles sent so far.
@@ -26,6 +46,7 @@ class LiveCandles:
         self._interval_s = interval_s
         self._changed: dict[Aggregator, None] = {}
         self._next_at: dict[Aggregator, float] = {}
+        self._longer: dict[Aggregator, _Longer] = {}
         self._subjects: dict[tuple[str, str, str], str] = {}
         self._wake = asyncio.Event()
         self._stats_subjects: dict[Aggregator, str] = {}
@@ -58,12 +79,12 @@ class LiveCandles:
             for number, aggregator in enumerate(due, start=1):
                 del self._changed[aggregator]
                 self._next_at[aggregator] = now + self._interval_s
-                await self._publish(aggregator)
+                await self._publish(aggregator, now)
                 if number % YIELD_AFTER == 0:
                     await asyncio.sleep(0)
 
-    async def _publish(self, aggregator: Aggregator) -> None:
-        for kline in aggregator.open_candles():
+    async def _publish(self, aggregator: Aggregator, now: float) -> None:
+        for kline in self._due(aggregator, now):
             key = (kline.exchange, kline.symbol, kline.period)
             subject = self._subjects.get(key)
             if subject is None:
@@ -78,3 +99,20 @@ class LiveCandles:
                 self._stats_subjects[aggregator] = subject
             await self._bus.publish_core(subject, codec.encode(stats))
             self.told += 1
+
+    def _due(self, aggregator: Aggregator, now: float) -> list[Kline]:
+        """Return the open candles to tell; a symbol with others waiting is looked at again."""
+        longer = self._longer.get(aggregator)
+        if longer is None:
+            longer = self._longer[aggregator] = _Longer()
+        minutes = aggregator.open.take_changed()
+        longer.minutes |= minutes
+        if longer.next_at <= now:
+            minutes, longer.minutes = longer.minutes, set()
+            if minutes:
+                longer.next_at = now + LONGER_EVERY * self._interval_s
+            return aggregator.open_candles(minutes)
+        if longer.minutes:
+            self._changed[aggregator] = None
+            self._wake.set()
+        return aggregator.open_candles(minutes, (BASE_PERIOD,))

@@ -83,6 +83,11 @@ class OpenMinutes:
         """Return the minutes that have counted an id."""
         return [at for at, window in self.windows.items() if trade_id in window.ids]
 
+    def take_changed(self) -> set[int]:
+        """Return the minutes with new trades and forget that."""
+        changed, self.changed = self.changed, set()
+        return changed
+
     def touch_from(self, minute: int) -> None:
         """Let the open candles from a minute on be told again."""
         self.changed.update(opened for opened in self.windows if opened >= minute)

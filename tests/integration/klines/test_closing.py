@@ -8,6 +8,7 @@ import pytest
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
 from market_ingestor.config import KlinesSettings
+from market_ingestor.klines.live import LONGER_EVERY
 from market_ingestor.model.period import PERIOD_MS
 from tests.integration.klines.harness import (
     MINUTE,
@@ -123,10 +124,13 @@ async def test_open_candles_are_told_at_once_and_then_throttled(nats_server: Nat
         began = loop.time()
         for number in range(1, 120):
             await setting.feed.trades((number, number * 10))
-        await until(lambda: bool(heard) and heard[-1][1].trade_count == 119)
+        everything = {"1m": 119, "5m": 119}
+        await until(lambda: {each.period: each.trade_count for _, each in heard} == everything)
         took = loop.time() - began
     minutes = [(at, kline) for at, kline in heard if kline.period == "1m"]
-    assert len(minutes) == len(heard) - len(minutes)
+    longer = [kline for _, kline in heard if kline.period == "5m"]
     assert 2 <= len(minutes) <= took / 0.2 + 2
+    assert 2 <= len(longer) <= took / (0.2 * LONGER_EVERY) + 2
     assert minutes[0][1].trade_count < 10
+    assert longer[0].trade_count < 10
     assert {kline.revision for _, kline in minutes} == {0}
