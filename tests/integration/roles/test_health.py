@@ -62,8 +62,11 @@ def family(pid: int) -> list[int]:
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """Stop a server and all its sessions, which keep their connections."""
+    os.kill(pid, signal.SIGSTOP)  # first: a session begun behind a list of them would go on
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
     stopped = family(pid)
-    for each in stopped:
+    for each in stopped[1:]:
         os.kill(each, signal.SIGSTOP)
     try:
         yield
