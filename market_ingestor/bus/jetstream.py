@@ -191,10 +191,11 @@ class Bus:
             callback()
 
     @property
-    def server_version(self) -> tuple[tuple[int, int], str]:
-        """Return the version of the server: major and minor, and as it is written."""
+    def server_version(self) -> tuple[tuple[int, int, int], str]:
+        """Return the version of the server: major, minor and patch, and as it is written."""
         version = self.client.connected_server_version
-        return (version.major, version.minor), str(self.client._server_info.get("version"))  # noqa: SLF001 - as written there
+        numbers = version.major, version.minor, version.patch
+        return numbers, str(self.client._server_info.get("version"))  # noqa: SLF001 - as written there
 
     @property
     def is_connected(self) -> bool:

@@ -76,6 +76,7 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             "$JS.API.CONSUMER.DURABLE.CREATE.>",
             f"$JS.API.CONSUMER.LIST.{subjects.RAW_STREAM}",
             f"$JS.API.STREAM.PURGE.{subjects.RAW_STREAM}",
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.RAW_STREAM}",
             "$JS.ACK.>",
             subjects.EVENT_ALL,
             subjects.dead("save"),

@@ -8,7 +8,7 @@ import pytest
 from market_ingestor.bus import codec, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
-from market_ingestor.bus.reader import PullReader
+from market_ingestor.bus.reader import Delivery, PullReader
 from market_ingestor.bus.streams import durable_config
 from market_ingestor.storage.janitor import Janitor
 from tests.integration.storage.harness import Feed, prepared
@@ -61,6 +61,26 @@ async def test_read_messages_make_room_and_a_cushion_stays(bus: Bus, feed: Feed)
     assert 0.35 < state.bytes / RAW_BYTES < 0.45
     await janitor.look()
     assert (await bus.stream_state(RAW)).first_sequence == state.first_sequence
+
+
+async def test_what_was_given_out_and_not_acknowledged_comes_again(bus: Bus, feed: Feed) -> None:
+    last = await fill(bus, feed, messages=80)
+    config = durable_config(subjects.SAVE_DURABLE, ack_wait_s=1, max_ack_pending=1_000)
+    async with PullReader(bus, RAW, config) as dying:
+        given: list[Delivery] = []
+        while len(given) < last:
+            given += await dying.next(5.0)
+        await dying.ack(given[:60])
+        await bus.client.flush()
+    await resume_at(bus, one=last)
+    janitor = Janitor(bus, Publisher(bus))
+    await janitor.look()
+    assert janitor.purged > 0
+    async with asyncio.timeout(10), PullReader(bus, RAW, config) as living:
+        again: set[int] = set()
+        while len(again) < last - 60:
+            again |= {each.sequence for each in await living.next(5.0)}
+    assert again == set(range(61, last + 1))
 
 
 async def test_the_slowest_durable_and_the_oldest_position_are_kept(bus: Bus, feed: Feed) -> None:
