@@ -11,6 +11,7 @@ from benchmarks.batches import Message
 from benchmarks.race import Round, timed
 from market_ingestor.bus import streams
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.publisher import Publisher
 
 LIMITS: Final = streams.StreamLimits(max_age_s=3600, max_bytes=4 * 1024**3, duplicate_window_s=30)
@@ -38,7 +39,7 @@ async def market_bus(url: str) -> AsyncIterator[Bus]:
     """Give a connection to a server with the project's streams."""
     async with connected(url) as bus:
         limits = dict.fromkeys(("raw", "kline", "event", "dead"), LIMITS)
-        await bus.ensure_streams(streams.market_streams(**limits, replicas=1), update=True)
+        await ensure_streams(bus, streams.market_streams(**limits, replicas=1), update=True)
         yield bus
 
 

@@ -6,7 +6,7 @@ above speaks of subjects, payloads and sequences.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -307,80 +307,6 @@ class Bus:
                 subject, error.get("err_code", error.get("code", 0)), error.get("description", "")
             )
         return answer
-
-    async def ensure_streams(self, configs: Iterable[dict[str, Any]], *, update: bool) -> None:
-        """Create missing streams, bring existing ones to their configuration, read them back.
-
-        Args:
-            update: Change streams that exist; otherwise only create.
-
-        Raises:
-            StreamSetupError: The server refused a stream.
-        """
-        for config in configs:
-            name = config["name"]
-            try:
-                actual = await self._ensured(config, update=update)
-            except ApiError as problem:
-                if problem.code in UNREADY:
-                    raise
-                raise StreamSetupError(f"stream {name}: {problem}") from problem
-            ignored = streams.differences(config, actual)
-            if ignored:
-                _log.warning("stream_setting_ignored", stream=name, actual=ignored)
-
-    async def _ensured(self, config: dict[str, Any], *, update: bool) -> dict[str, Any]:
-        """Return a stream's configuration as it is once it exists, and is up to date if it may be.
-
-        Whether it exists is asked first: servers reserve room for a stream that is created before
-        they see that they have it, so one promised most of the disk could never be created twice.
-        """
-        name = config["name"]
-        actual = await self._stream_config(name)
-        if actual is None:
-            try:
-                return await self._answered_config(
-                    f"STREAM.CREATE.{name}", streams.dated(config, datetime.now(UTC))
-                )
-            except ApiError:
-                actual = await self._stream_config(name)
-                if actual is None:
-                    raise
-                # Another process was faster.
-        if update and streams.differences(config, actual):
-            said = {"description": actual.get("description", "")}
-            actual = await self._answered_config(f"STREAM.UPDATE.{name}", config | said)
-        return actual
-
-    async def _stream_config(self, name: str) -> dict[str, Any] | None:
-        try:
-            return await self._answered_config(f"STREAM.INFO.{name}")
-        except ApiError as problem:
-            if problem.code == STREAM_NOT_FOUND:
-                return None
-            raise
-
-    async def _answered_config(
-        self, subject: str, body: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        config: dict[str, Any] = (await self.api(subject, body))["config"]
-        return config
-
-    async def ensure_settings(self, stream: str, **settings: int) -> None:
-        """Bring some settings of an existing stream, such as a bucket's, to what is wanted.
-
-        Raises:
-            StreamSetupError: The server refused it.
-        """
-        config = await self._answered_config(f"STREAM.INFO.{stream}")
-        if config | settings == config:
-            return
-        try:
-            await self.api(f"STREAM.UPDATE.{stream}", config | settings)
-        except ApiError as problem:
-            if problem.code in UNREADY:
-                raise
-            raise StreamSetupError(f"stream {stream}: {problem}") from problem
 
     async def ensure_durable(self, stream: str, config: dict[str, Any]) -> None:
         """Create a durable consumer or bring it to its configuration; reads it back.

@@ -15,6 +15,7 @@ from market_ingestor.bus.control import MEMBER_AGE_S
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.listings import BYTES_MAX as LISTING_BYTES_MAX
 from market_ingestor.bus.login import Login
+from market_ingestor.bus.making import ensure_settings, ensure_streams
 from market_ingestor.config import NatsSettings
 from market_ingestor.errors import BusError, NotPermittedError, StreamSetupError
 
@@ -115,11 +116,12 @@ def check_server(bus: Bus) -> None:
 async def make_streams(bus: Bus, nats: NatsSettings) -> None:
     """Create or update streams and buckets."""
     may_update = nats.manage_streams == "update"
-    await bus.ensure_streams(stream_configs(nats), update=may_update)
+    await ensure_streams(bus, stream_configs(nats), update=may_update)
     for name, limits in BUCKETS.items():
         await bus.bucket(name, replicas=nats.replicas, **limits)
         if may_update:
-            await bus.ensure_settings(
+            await ensure_settings(
+                bus,
                 subjects.bucket_stream(name),
                 num_replicas=nats.replicas,
                 max_msgs_per_subject=limits.get("history", 1),

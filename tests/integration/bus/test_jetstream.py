@@ -11,6 +11,7 @@ import pytest
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.ack_window import PubAck
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, OrderedReader, PullReader
 from market_ingestor.connectors.feed import Feed
@@ -37,7 +38,7 @@ async def connected(
     configs = streams.market_streams(
         raw=limits, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
     )
-    await bus.ensure_streams(configs, update=True)
+    await ensure_streams(bus, configs, update=True)
     try:
         yield bus
     finally:
@@ -121,7 +122,7 @@ async def test_a_stream_the_server_refuses_is_one_clear_error(nats_server: NatsH
             "OTHER", subjects.RAW_ALL, LIMITS, replicas=1, keeps_unread=False
         )
         with pytest.raises(StreamSetupError, match="OTHER"):
-            await bus.ensure_streams([config], update=True)
+            await ensure_streams(bus, [config], update=True)
 
 
 async def test_no_server_is_one_clear_error() -> None:
@@ -179,7 +180,7 @@ async def test_a_stream_made_anew_is_read_from_its_beginning_or_said_to_be_anoth
             again = streams.market_streams(
                 raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
             )
-            await bus.ensure_streams(again, update=False)
+            await ensure_streams(bus, again, update=False)
             await publisher.publish("market.raw.a.S", b"new", "new1")
             if is_known:
                 with pytest.raises(StreamRecreatedError):

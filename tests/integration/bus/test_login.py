@@ -17,6 +17,7 @@ import pytest
 from market_ingestor.bus import streams
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.login import Login
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.embedded import NatsUser
 from market_ingestor.embedded.binaries import find_nats_server
 from market_ingestor.errors import BusError, ConfigError, NotPermittedError
@@ -178,7 +179,7 @@ async def test_what_is_not_permitted_says_so_at_once(
     bus = await Bus.connect([server.url], name="u")
     wanted = streams.market_streams(raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1)
     with pytest.raises(NotPermittedError, match=r"(?i)not permitted.*STREAM\.INFO\.MARKET_RAW"):
-        await bus.ensure_streams(wanted, update=True)
+        await ensure_streams(bus, wanted, update=True)
     await bus.close()
 
 

@@ -9,6 +9,7 @@ from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.control import ControlBoard
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.listings import ListingWriter, follow_listings
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.embedded import NatsUser
 from market_ingestor.model.control import ControlState, Member
@@ -39,7 +40,8 @@ def guarded_server(make_nats_server: Callable[..., NatsHandle]) -> NatsHandle:
 
 async def prepared(server: NatsHandle) -> None:
     bus = await Bus.connect([server.url], name="admin")
-    await bus.ensure_streams(
+    await ensure_streams(
+        bus,
         streams.market_streams(raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1),
         update=True,
     )

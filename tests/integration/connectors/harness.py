@@ -11,6 +11,7 @@ import msgspec
 
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.config import ExchangeSettings, IngestSettings
 from market_ingestor.connectors.account import Account
@@ -49,7 +50,7 @@ async def connected(
     """Connect and create the streams."""
     bus = await Bus.connect([server.url], name="test")
     configs = streams.market_streams(raw=raw, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1)
-    await bus.ensure_streams(configs, update=True)
+    await ensure_streams(bus, configs, update=True)
     try:
         yield bus
     finally:

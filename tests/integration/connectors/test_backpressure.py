@@ -6,6 +6,7 @@ import pytest
 
 from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.simulator import SimulatedVenue
 from tests.integration.connectors.harness import (
     LIMITS,
@@ -148,7 +149,7 @@ async def widen(bus: Bus) -> None:
     config = streams.stream_config(
         subjects.RAW_STREAM, subjects.RAW_ALL, LIMITS, replicas=1, keeps_unread=True
     )
-    await bus.ensure_streams([config], update=True)
+    await ensure_streams(bus, [config], update=True)
 
 
 async def test_the_end_keeps_to_its_grace_with_the_bus_away(nats_server: NatsHandle) -> None:

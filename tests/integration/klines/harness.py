@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.config import KlinesSettings
@@ -31,7 +32,7 @@ async def connected(server: NatsHandle, name: str = "test") -> AsyncIterator[Bus
     configs = streams.market_streams(
         raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
     )
-    await bus.ensure_streams(configs, update=True)
+    await ensure_streams(bus, configs, update=True)
     try:
         yield bus
     finally:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from market_ingestor.bus import streams, subjects
+from market_ingestor.bus.making import ensure_streams
 from tests.integration.klines.harness import (
     LIMITS,
     MINUTE,
@@ -56,7 +57,7 @@ async def recreate(setting: Setting, *names: str) -> None:
     configs = streams.market_streams(
         raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
     )
-    await setting.bus.ensure_streams(configs, update=True)
+    await ensure_streams(setting.bus, configs, update=True)
 
 
 def contents(setting: Setting, period: str = "1m") -> list[tuple[int, int, str]]:

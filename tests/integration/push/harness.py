@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.period import close_time
@@ -103,7 +104,7 @@ class Market:
         configs = streams.market_streams(
             raw=LIMITS, kline=LIMITS, event=LIMITS, dead=LIMITS, replicas=1
         )
-        await self.bus.ensure_streams(configs, update=True)
+        await ensure_streams(self.bus, configs, update=True)
 
     async def reconnected(self) -> None:
         """Return when the connection is back after it was lost."""

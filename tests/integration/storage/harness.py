@@ -9,6 +9,7 @@ import anyio
 
 from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.making import ensure_streams
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.streams import StreamLimits
 from market_ingestor.model.trade import (
@@ -40,7 +41,7 @@ async def prepared(bus: Bus, *, raw_bytes: int = 1 << 30) -> None:
     configs = streams.market_streams(
         raw=limits(raw_bytes), kline=limits(), event=limits(), dead=limits(), replicas=1
     )
-    await bus.ensure_streams(configs, update=True)
+    await ensure_streams(bus, configs, update=True)
 
 
 def trade(
