@@ -92,7 +92,7 @@ MUTATIONS: Final = (
         "market_ingestor/klines/aggregator.py",
         "        fresh = self._unseen(opened, columns, sequence)\n",
         "        fresh: Columns | None = columns\n",
-        "tests/unit/klines/test_aggregator.py",
+        "tests/unit/klines/test_late_trades.py",
     ),
     Mutation(
         "dedupe of stored rows by key",

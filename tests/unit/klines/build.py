@@ -107,6 +107,16 @@ class Course:
         }
 
 
+def begun() -> Course:
+    """Return a course with a cut minute 0 behind it and one trade in minute 1."""
+    course = Course()
+    course.trades((1, 30 * SECOND))
+    course.trades((2, MINUTE + SECOND))
+    course.mark(MINUTE + 3 * SECOND)
+    course.closed.clear()
+    return course
+
+
 def windows(closings: Sequence[Closing], period: str = "1m") -> list[tuple[int, int, str]]:
     """Return start after T0, trade count and evidence of the closed windows of a period."""
     return [
