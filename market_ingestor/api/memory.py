@@ -23,6 +23,7 @@ from market_ingestor.api.tail import (
     is_behind,
 )
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import state_of
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.listings import follow_listings
 from market_ingestor.bus.reader import Delivery, OrderedReader
@@ -43,7 +44,6 @@ POLL_S: Final = 1.0
 SAVED_S: Final = 1.0  # between two looks at how far trades are saved
 CHECK_S: Final = 5.0  # between two looks at the saver's progress and at the streams' identity
 SAVED_GRACE_S: Final = 20.0  # longer than a request that asked the table before the commit
-RETRY_S: Final = 0.5
 LOG_EVERY_S: Final = 60.0  # between two lines about messages that cannot be read
 
 
@@ -145,15 +145,6 @@ class Memory:
             tasks.create_task(self._follow_trades())
             tasks.create_task(follow_listings(self._bus, self.listings.put))
 
-    async def _state(self, stream: str) -> StreamState:
-        """Return the state of a stream, waiting until the bus can tell."""
-        while True:
-            try:
-                return await self._bus.stream_state(stream)
-            except TROUBLE as problem:
-                _log.info("api_waits", stream=stream, error=str(problem))
-                await asyncio.sleep(RETRY_S)
-
     async def _since(self, stream: str, age: timedelta, state: StreamState) -> int:
         try:
             return await self._bus.sequence_since(stream, datetime.now(UTC) - age)
@@ -164,7 +155,7 @@ class Memory:
 
     async def _follow_klines(self) -> None:
         while True:
-            state = await self._state(subjects.KLINE_STREAM)
+            state = await state_of(self._bus, subjects.KLINE_STREAM)
             self.tail.clear()
             start = await self._saved_through(subjects.KLINE_STREAM)
             if start is None:
@@ -194,7 +185,7 @@ class Memory:
             while floors and now - floors[0][0] >= SAVED_GRACE_S:
                 self.tail.saved_through(floors.popleft()[1])
             read = reader.next_sequence - 1  # before asking: messages arrive while we wait
-            current = await self._state(subjects.KLINE_STREAM)
+            current = await state_of(self._bus, subjects.KLINE_STREAM)
             if current.created != state.created or current.last_sequence < read:
                 _log.warning("stream_made_anew", stream=state.name)
                 return
@@ -232,7 +223,7 @@ class Memory:
 
     async def _follow_trades(self) -> None:
         while True:
-            state = await self._state(subjects.RAW_STREAM)
+            state = await state_of(self._bus, subjects.RAW_STREAM)
             start = await self._since(subjects.RAW_STREAM, WARM_TRADES, state)
             saved = await self._saved_through(subjects.RAW_STREAM)
             if saved is not None and saved < start:
@@ -262,7 +253,7 @@ class Memory:
                 self.trades.saved_through(await self._saved_through(subjects.RAW_STREAM) or 0)
             if now >= check_at:
                 check_at = now + CHECK_S
-                current = await self._state(subjects.RAW_STREAM)
+                current = await state_of(self._bus, subjects.RAW_STREAM)
                 if current.created != state.created:
                     _log.warning("stream_made_anew", stream=state.name)
                     return

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from market_ingestor.bus.jetstream import TROUBLE
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 
 _log = structlog.get_logger(__name__)
 
@@ -52,3 +52,8 @@ async def insist(what: str, question: Callable[[], Awaitable[_AnswerT]]) -> _Ans
                 is_logged = True
                 _log.info("bus_awaited", wanted=what, error=repr(problem))
         await ask(asyncio.sleep(RETRY_S))
+
+
+async def state_of(bus: Bus, stream: str) -> StreamState:
+    """Return the state of a stream, waiting until the bus can tell."""
+    return await insist(f"state of {stream}", lambda: bus.stream_state(stream))

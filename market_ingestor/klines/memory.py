@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.asking import ask, insist
+from market_ingestor.bus.asking import ask, insist, state_of
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.klines import resume
@@ -67,9 +67,9 @@ class ResumeMemory:
             "resume records",
             lambda: self._bus.bucket(subjects.STATE_BUCKET, history=subjects.STATE_HISTORY),
         )
-        state = await insist("raw stream", lambda: self._bus.stream_state(subjects.RAW_STREAM))
+        state = await state_of(self._bus, subjects.RAW_STREAM)
         self.created = state.created
-        kline = await insist("candles", lambda: self._bus.stream_state(subjects.KLINE_STREAM))
+        kline = await state_of(self._bus, subjects.KLINE_STREAM)
         self._kline_created = kline.created
         first = max(state.first_sequence, 1)
         positions = [state.last_sequence + 1]

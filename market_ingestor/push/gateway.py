@@ -17,6 +17,7 @@ import structlog
 from market_ingestor import metrics
 from market_ingestor.access import AccessPolicy
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.asking import state_of
 from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
@@ -38,7 +39,7 @@ from market_ingestor.push.door import PER_ADDRESS_MAX, Door
 from market_ingestor.push.hub import Hub
 from market_ingestor.push.outbox import Outbox, OutboxLimits, PushCounters
 from market_ingestor.push.pump import Client, Pump
-from market_ingestor.push.reading import reading, state_of
+from market_ingestor.push.reading import reading
 from market_ingestor.push.ring import OVERHEAD_BYTES
 from market_ingestor.push.subscriptions import EVENT
 from market_ingestor.push.tcp import TcpServer

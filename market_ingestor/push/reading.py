@@ -5,17 +5,11 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from market_ingestor.bus.asking import insist
 from market_ingestor.bus.jetstream import Bus, StreamState
 from market_ingestor.bus.reader import OrderedReader
 from market_ingestor.errors import StreamRecreatedError
 
 _log = structlog.get_logger(__name__)
-
-
-async def state_of(bus: Bus, stream: str) -> StreamState:
-    """Return the state of a stream, waiting until the bus can tell."""
-    return await insist("stream_state", lambda: bus.stream_state(stream))
 
 
 @asynccontextmanager

@@ -11,10 +11,10 @@ from typing import Final
 import msgspec
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.asking import insist
+from market_ingestor.bus.asking import insist, state_of
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.reader import Delivery, OrderedReader
-from market_ingestor.push.reading import reading, state_of
+from market_ingestor.push.reading import reading
 from market_ingestor.push.subscriptions import Topic, common_pattern, matches
 
 POLL_S: Final = 0.25  # how soon other trades are noticed to be wanted, while none come

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from market_ingestor.bus import asking
 from market_ingestor.bus.jetstream import Bus, StreamState
-from market_ingestor.push import reading
 from tests.integration.push.harness import (
     TOPIC,
     batch,
@@ -119,10 +119,8 @@ async def test_trades_stats_and_events(nats_server: NatsHandle) -> None:
 async def test_no_trade_behind_the_answer_to_its_subscription_is_lost(
     nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch, slow_s: float
 ) -> None:
-    state_of = reading.state_of
-
     async def slow_state_of(bus: Bus, stream: str) -> StreamState:
-        state = await state_of(bus, stream)
+        state = await asking.state_of(bus, stream)
         await asyncio.sleep(slow_s)
         return state
 
