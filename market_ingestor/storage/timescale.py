@@ -27,6 +27,7 @@ STATEMENT_TIMEOUT_S: Final = 20.0  # the slowest batch takes one; beyond it some
 CLIENT_GRACE_S: Final = 2.0  # beyond it a server that does not answer at all is given up
 ACQUIRE_TIMEOUT_S: Final = 5.0  # waiting longer for a connection means that all are stuck
 PING_TIMEOUT_S: Final = 2.0
+CANCEL_TIMEOUT_S: Final = 1.0  # a server that is alive ends a statement within milliseconds
 PING_INTERVAL_S: Final = 2.0  # how soon a silent death of the server shows in health
 RETRY_S: Final = 0.25  # between attempts of `Database.connect`
 
@@ -259,8 +260,13 @@ class Database:
     async def _acquire(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[Record]"]:
         if self._pool is None:
             raise StoreUnavailableError("closed")
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+        connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        try:
             yield connection
+        finally:
+            # A statement that was given up is cancelled first, which a server that hangs never
+            # answers: waiting as long as for a connection would keep its death from `is_up`.
+            await self._pool.release(connection, timeout=CANCEL_TIMEOUT_S)
 
     @contextlib.contextmanager
     def _sorted_errors(self) -> Iterator[None]:

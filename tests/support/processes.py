@@ -5,7 +5,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,32 @@ from tests.support.patience import Patience
 
 PROJECT = Path(__file__).parents[2]
 POLL_S: Final = 0.1
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its children."""
+    children = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(entry.read_text().rpartition(")")[2].split()[1]) == pid:
+                children.append(int(entry.parent.name))
+    return [pid, *children]
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a process and its children, a server's sessions say, which keep their connections."""
+    os.kill(pid, signal.SIGSTOP)  # first: a session begun behind a list of them would go on
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+    stopped = family(pid)
+    for each in stopped[1:]:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in reversed(stopped):
+            os.kill(each, signal.SIGCONT)
 
 
 class Command:

@@ -1,11 +1,7 @@
 """Health of each role while servers hang, are gone and come back."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 from market_ingestor.simulator.faults import Fault
 from tests.integration.roles.stack import ROLES, Stack, running
 from tests.support.http import local_client
+from tests.support.processes import frozen
 from tests.support.servers import NatsHandle, PostgresHandle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -47,32 +44,6 @@ async def until_feed(stack: Stack, role: str, status: str) -> None:
             if feed is not None and feed["status"] == status:
                 return
             await asyncio.sleep(0.1)
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and its children."""
-    children = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(entry.read_text().rpartition(")")[2].split()[1]) == pid:
-                children.append(int(entry.parent.name))
-    return [pid, *children]
-
-
-@contextlib.contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stop a server and all its sessions, which keep their connections."""
-    os.kill(pid, signal.SIGSTOP)  # first: a session begun behind a list of them would go on
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.001)
-    stopped = family(pid)
-    for each in stopped[1:]:
-        os.kill(each, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in reversed(stopped):
-            os.kill(each, signal.SIGCONT)
 
 
 async def test_each_role_tells_what_it_can_do(

@@ -1,5 +1,6 @@
 """Reading back: for the candle processor, for the API, for snapshots."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,9 +19,11 @@ from market_ingestor.storage.candle_store import DatabaseCandleStore
 from market_ingestor.storage.read_store import DatabaseReadStore, kline_history
 from market_ingestor.storage.rows import gap_row, kline_row, trade_rows
 from market_ingestor.storage.saver import sum_symbols
-from market_ingestor.storage.timescale import Database
+from market_ingestor.storage.timescale import CANCEL_TIMEOUT_S, PING_TIMEOUT_S, Database
 from market_ingestor.storage.writers import GapWriter, KlineWriter, Locks, TradeWriter
 from tests.integration.storage.harness import EXCHANGE, START_US, SYMBOL, batch, trade
+from tests.support.processes import frozen
+from tests.support.servers import PostgresHandle
 
 pytestmark = pytest.mark.anyio
 
@@ -188,6 +191,19 @@ async def test_a_database_away_is_an_error_one_can_wait_for() -> None:
             await store.klines(EXCHANGE, SYMBOL, "1m", 0, 1)
         assert not await nowhere.ping()
         assert not nowhere.is_up
+
+
+async def test_a_database_that_hangs_is_told_from_one_that_answers(
+    own_postgres: PostgresHandle,
+) -> None:
+    async with Database(own_postgres.dsn) as database:
+        assert await database.ping()
+        with frozen(own_postgres.server.pid):
+            # The connection stays, and nobody answers a request to cancel either.
+            async with asyncio.timeout(PING_TIMEOUT_S + CANCEL_TIMEOUT_S + 2):
+                assert not await database.ping()
+            assert not database.is_up
+        assert await database.ping()
 
 
 async def test_pages_of_trades_skip_and_repeat_nothing(database: Database) -> None:
