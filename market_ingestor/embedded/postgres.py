@@ -4,11 +4,9 @@ Owns the cluster: making it, its settings, its readiness and its databases. It m
 table.
 """
 
-import asyncio
 import os
 import shutil
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -28,8 +26,6 @@ USER = "market_ingestor"  # the cluster's superuser: extensions need one
 DATABASE = "market_ingestor"  # the database that the DSN names
 INITDB_TIMEOUT_S = 120.0  # two seconds on a fast disk; some ten times that on a slow one
 CONNECT_TIMEOUT_S = 5.0  # to a server on this machine that runs already
-TEMPLATE_DEADLINE_S = 10.0  # for background workers to let go of a database that is to be copied
-POLL_S = 0.05  # how often a template that is in use is tried again
 
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": LOOPBACK,
@@ -111,34 +107,14 @@ class EmbeddedPostgres(EmbeddedServer):
         if not await self._has_database(DATABASE):
             await self.create_database(DATABASE)
 
-    async def create_database(self, name: str, template: str | None = None) -> str:
-        """Make a database, a copy of ``template`` if given, and return its DSN.
-
-        Sessions on the template are ended: it cannot be copied while anybody uses it.
-
-        Raises:
-            EmbeddedError: Somebody keeps coming back to the template.
-        """
-        source = f" TEMPLATE {_identifier(template)}" if template is not None else ""
-        give_up = time.monotonic() + TEMPLATE_DEADLINE_S
+    async def create_database(self, name: str) -> str:
+        """Make an empty database and return its DSN."""
         connection = await self._connect()
         try:
-            while True:
-                # Before and not after a refusal: the server itself waits five seconds for others.
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
-                    template,
-                )
-                try:
-                    await connection.execute(f"CREATE DATABASE {_identifier(name)}{source}")
-                except asyncpg.ObjectInUseError as error:
-                    if time.monotonic() > give_up:
-                        raise EmbeddedError(f"{template} is in use, cannot be copied") from error
-                    await asyncio.sleep(POLL_S)
-                else:
-                    return self.dsn_for(name)
+            await connection.execute(f"CREATE DATABASE {_identifier(name)}")
         finally:
             await connection.close()
+        return self.dsn_for(name)
 
     async def drop_database(self, name: str) -> None:
         """Remove a database if it is there, ending every session on it."""

@@ -92,9 +92,9 @@ class PostgresHandle(ServerHandle[EmbeddedPostgres]):
         """Whether a database here can have TimescaleDB."""
         return self.server.has_timescaledb
 
-    def create_database(self, name: str, template: str | None = None) -> str:
-        """Make a database, a copy of ``template`` if given, and return its DSN; blocks."""
-        return self._portal.call(self.server.create_database, name, template)
+    def create_database(self, name: str) -> str:
+        """Make an empty database and return its DSN; blocks."""
+        return self._portal.call(self.server.create_database, name)
 
     def drop_database(self, name: str) -> None:
         """Remove a database, ending every session on it; blocks."""
@@ -193,15 +193,12 @@ def database_numbers() -> Iterator[int]:
 def make_database(
     postgres_server: PostgresHandle, database_numbers: Iterator[int]
 ) -> Iterator[DatabaseMaker]:
-    """Give a function that makes a database of the test's own and returns its DSN.
-
-    It takes the name of a template to copy, none for an empty database.
-    """
+    """Give a function that makes an empty database of the test's own and returns its DSN."""
     names: list[str] = []
 
-    def make(template: str | None = None) -> str:
+    def make() -> str:
         name = f"test_{next(database_numbers)}"
-        dsn = postgres_server.create_database(name, template)
+        dsn = postgres_server.create_database(name)
         names.append(name)
         return dsn
 
