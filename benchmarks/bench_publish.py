@@ -2,7 +2,7 @@
 
 The floor is a bare window: a reply inbox, a counter as token, acknowledgements counted and nothing
 remembered, so nothing could be sent again. The peer is nats-py's ``publish_async`` with the same
-message ids.
+message ids. Both use nats-py's client as it is.
 """
 
 import asyncio
@@ -11,14 +11,15 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final, NamedTuple
 
+import nats
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.batches import Message, batches
 from benchmarks.bus import loop_thread, market_bus, on_loop, timed_on
 from benchmarks.race import race
-from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import ITEMS_MAX, Publisher
 from tests.support.servers import NatsHandle
 
@@ -30,9 +31,9 @@ ROUNDS: Final = 9
 class BareWindow:
     """As many messages in flight as ours, counted, with no memory of what they were."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._client = bus.client
-        self._inbox = bus.client.new_inbox()
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
         self._in_flight = 0
         self._changed = asyncio.Event()
 
@@ -65,9 +66,9 @@ class BareWindow:
 
 
 class Senders(NamedTuple):
-    """The contenders on one connection, each with rounds of messages nobody sent before."""
+    """The contenders, each with rounds of messages nobody sent before."""
 
-    bus: Bus
+    client: Client
     publisher: Publisher
     bare: BareWindow
     messages: Sequence[Message]
@@ -87,7 +88,7 @@ class Senders(NamedTuple):
         await self.bare.send(self.fresh())
 
     async def publish_async(self) -> None:
-        stream = self.bus.client.jetstream()
+        stream = self.client.jetstream()
         for subject, payload, message_id in self.fresh():
             await stream.publish_async(subject, payload, headers={"Nats-Msg-Id": message_id})
         await stream.publish_async_completed()
@@ -96,12 +97,12 @@ class Senders(NamedTuple):
 @asynccontextmanager
 async def sending(url: str, messages: Sequence[Message]) -> AsyncIterator[Senders]:
     """Give the contenders, connected."""
-    async with market_bus(url) as bus:
-        publisher, bare = Publisher(bus), BareWindow(bus)
+    async with market_bus(url) as bus, await nats.connect(url) as client:
+        publisher, bare = Publisher(bus), BareWindow(client)
         await bare.open()
         running = asyncio.create_task(publisher.run())
         try:
-            yield Senders(bus, publisher, bare, messages, count())
+            yield Senders(client, publisher, bare, messages, count())
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

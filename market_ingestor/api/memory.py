@@ -207,13 +207,13 @@ class Memory:
         self.tail.add(kline, arrived.payload, arrived.sequence)
         self.open.close(kline)
 
-    async def _on_live(self, subject: str, payload: bytes) -> None:
+    def _on_live(self, subject: str, payload: bytes) -> None:
         try:
             self.open.put(_checked_kline(subject, payload))
         except DecodeError as problem:
             self._reject(problem)
 
-    async def _on_stats(self, subject: str, payload: bytes) -> None:
+    def _on_stats(self, subject: str, payload: bytes) -> None:
         try:
             self.stats.put(_checked_stats(subject, payload))
         except DecodeError as problem:

@@ -140,7 +140,7 @@ class ControlBoard:
     async def on_write(self, wake: Callable[[], None]) -> Callable[[], Awaitable[None]]:
         """Call ``wake`` when the document was written; returns what ends that."""
 
-        async def woken(_: str, __: bytes) -> None:
+        def woken(_: str, __: bytes) -> None:
             wake()
 
         self._bus.on_reconnect(wake)

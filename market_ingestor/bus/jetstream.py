@@ -21,8 +21,10 @@ from nats.js.errors import APIError, BucketNotFoundError, NoStreamResponseError,
 from market_ingestor.bus import streams
 from market_ingestor.bus.bucket import Bucket
 from market_ingestor.bus.cancellation import heeding_cancellation
-from market_ingestor.bus.login import GuardedClient, Login
+from market_ingestor.bus.client import BusClient
+from market_ingestor.bus.login import Login
 from market_ingestor.bus.refusals import Refusals
+from market_ingestor.bus.wire import publication
 from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
@@ -46,7 +48,7 @@ TROUBLE: Final = (nats.errors.Error, TimeoutError, OSError, BusError)
 
 _NO_LOGIN: Final = Login()
 
-CoreHandler = Callable[[str, bytes], Awaitable[None]]
+CoreHandler = Callable[[str, bytes], None]
 
 
 class ApiError(BusError):
@@ -100,7 +102,7 @@ class Bus:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.client = GuardedClient()
+        self.client = BusClient()
         self._troubles: dict[str, None] = {}  # what went wrong while connecting, each once
         self._refusals = Refusals()
         self._ended = asyncio.Event()
@@ -241,22 +243,22 @@ class Bus:
 
     # -- core NATS: not stored, at most once
 
-    async def publish_core(self, subject: str, payload: bytes) -> None:
-        """Publish without storage; lost while disconnected, by design of ``market.live``."""
+    async def publish_core(self, *messages: tuple[str, bytes]) -> None:
+        """Publish subjects and payloads without storage; lost while disconnected, by design."""
         if self.client.is_connected:
             with contextlib.suppress(nats.errors.Error, OSError):
-                await self.client.publish(subject, payload)
+                await self.client.send(b"".join([publication(*each) for each in messages]))
 
     async def subscribe_core(
         self, subject: str, handler: CoreHandler
     ) -> Callable[[], Awaitable[None]]:
-        """Call ``handler(subject, payload)`` for each message; returns what ends it."""
+        """Call ``handler(subject, payload)`` for each message; returns what ends it.
 
-        async def deliver(message: Msg) -> None:
-            await handler(message.subject, message.data)
-
-        subscription = await self.client.subscribe(subject, cb=deliver)
-        return subscription.unsubscribe
+        It is called where messages are read, so it must not take long.
+        """
+        return await self.client.listen(
+            subject, lambda subject, _reply, _header, payload: handler(subject, payload)
+        )
 
     async def ask_core(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes | None:
         """Return the first answer to a question, None when nobody is there to answer.

@@ -1,21 +1,15 @@
-"""How a connection to NATS proves who it is, and makes sure whom it talks to. SHELL."""
+"""How a connection to NATS proves who it is. SHELL."""
 
-import contextlib
 import ssl
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import nats.errors
-from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
-from nats.aio.transport import TcpTransport
 
 from market_ingestor.errors import ConfigError
 
 TLS_SCHEME: Final = "tls"
-PLAIN_SCHEMES: Final = ("nats", TLS_SCHEME)  # TLS begins after the server has said hello
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,74 +59,3 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
             except (OSError, ssl.SSLError) as problem:
                 raise ConfigError("nats.tls_cert", f"cannot be used: {problem}") from problem
         return context
-
-
-class LossTellingTransport(TcpTransport):
-    """A socket whose loss is a `ConnectionResetError` for whoever writes.
-
-    On uvloop it is a RuntimeError: nats-py's flusher takes that for the end of the process and
-    stops without a word, and the next to publish is hit by it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # nats-py has no types there
-
-    def write(self, payload: bytes) -> None:
-        """Write bytes.
-
-        Raises:
-            ConnectionResetError: The connection is gone.
-        """
-        with _telling_loss():
-            super().write(payload)  # type: ignore[no-untyped-call] # nats-py has no types there
-
-    def writelines(self, payload: Sequence[bytes]) -> None:
-        """Write pieces, as `write`."""
-        with _telling_loss():
-            super().writelines(payload)  # type: ignore[no-untyped-call] # as above
-
-
-@contextlib.contextmanager
-def _telling_loss() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as problem:
-        raise ConnectionResetError(str(problem)) from problem
-
-
-class GuardedClient(Client):
-    """A client that sends nothing in clear text to a server that should speak TLS.
-
-    nats-py leaves that to the server: one that says it has no TLS, or somebody between us and it
-    who says so, is given the password. Its transport tells when it is lost.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.must_encrypt = False
-
-    def abandon(self) -> None:
-        """Close the sockets of a connection that never came about; nats-py leaves them behind."""
-        for name in ("_io_writer", "_bare_io_writer"):  # the second one is from before TLS
-            writer = getattr(self._transport, name, None)
-            if writer is not None and not writer.is_closing():
-                writer.close()
-
-    async def _connect_to_server(self, s: Srv) -> None:
-        if self._transport or s.uri.scheme not in PLAIN_SCHEMES:
-            await super()._connect_to_server(s)
-            return
-        # The first time; later connections are made with the same transport.
-        s.last_attempt = time.monotonic()
-        self._transport = LossTellingTransport()
-        await self._transport.connect(
-            s.uri,
-            buffer_size=DEFAULT_BUFFER_SIZE,
-            connect_timeout=self.options["connect_timeout"],
-        )
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self.must_encrypt and not info.get("tls_required"):
-            self.abandon()
-            raise nats.errors.Error("the server offers no TLS")
-        await super()._process_info(info, initial_connection)

@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.msg import Msg
 
 from market_ingestor.bus.ack_window import AckWindow, Outcome, Outgoing, PubAck
 from market_ingestor.bus.jetstream import WRONG_LAST_SEQUENCE, Bus
+from market_ingestor.bus.wire import publication
 from market_ingestor.errors import BusError, StaleSequenceError
 
 _log = structlog.get_logger(__name__)
@@ -96,7 +96,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Receive acknowledgements and resend what is overdue, until cancelled."""
-        subscription = await self._bus.client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        end = await self._bus.client.listen(f"{self._inbox}.*", self._on_answer)
         self._bus.on_reconnect(self._resend_now.set)
         loop = asyncio.get_running_loop()
         self._is_listening = True
@@ -120,7 +120,7 @@ class Publisher:
         finally:
             self._is_listening = False
             with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+                await end()
 
     async def send(
         self,
@@ -216,27 +216,29 @@ class Publisher:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(outgoing.expected_sequence)
         if outgoing.headers:
             headers |= outgoing.headers
-        try:
-            await self._bus.client.publish(
-                outgoing.subject,
-                outgoing.payload,
-                reply=f"{self._inbox}.{outgoing.token}",
-                headers=headers,
-            )
-        except nats.errors.MaxPayloadError as problem:
-            self._finish(outgoing.token, BusError(f"{outgoing.subject}: {problem}"))
-        except (nats.errors.Error, OSError):
-            pass  # it stays in the window; the deadline or the reconnect sends it again
+        client = self._bus.client
+        command = publication(
+            outgoing.subject,
+            outgoing.payload,
+            reply=f"{self._inbox}.{outgoing.token}",
+            headers=headers,
+        )
+        if len(command) > client.max_payload:  # the server would end the connection for it
+            self._finish(outgoing.token, BusError(f"{outgoing.subject}: too large a message"))
+            return
+        # What is not sent stays in the window; the deadline or the reconnect sends it again.
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await client.send(command)
 
-    async def _on_answer(self, message: Msg) -> None:
-        token = int(message.subject.rpartition(".")[2])
+    def _on_answer(self, subject: str, _reply: str, _header: bytes, payload: bytes) -> None:
+        token = int(subject.rpartition(".")[2])
         outgoing = self._window.get(token)
         if outgoing is None:
             return
-        if not message.data:  # "no responders": the stream has no leader, or JetStream starts
+        if not payload:  # "no responders": the stream has no leader, or JetStream starts
             self._refuse(outgoing, "no responders")
             return
-        answer = _answer.decode(message.data)
+        answer = _answer.decode(payload)
         if answer.error is None:
             self._release(outgoing.subject)
             self._finish(token, PubAck(sequence=answer.seq, is_duplicate=answer.duplicate))

@@ -8,16 +8,16 @@ bounded by what was asked for, so a slow caller slows the stream and nothing els
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Self
 
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.msg import Msg
 
 from market_ingestor.bus import streams
 from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.bus.wire import publication, status
 from market_ingestor.errors import StreamRecreatedError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
@@ -27,8 +27,10 @@ EXPIRES_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
 SILENCE_S: Final = 2.5 * HEARTBEAT_S  # two heartbeats missed: the request is lost
 INACTIVE_S: Final = 60.0  # the server forgets a throw-away consumer after this
+ANSWERS: Final = 500  # sent in one write
 RETRY_S: Final = 0.5  # before a consumer that could not be made is tried again
 
+_ACK = "$JS.ACK."
 _STATUS_IDLE = "100"
 _STATUS_DONE = frozenset({"404", "408"})  # the request ended, the consumer lives
 
@@ -52,19 +54,19 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     consumer_sequence: int
 
 
-def delivery(message: Msg) -> Delivery:
+def delivery(subject: str, reply: str, payload: bytes) -> Delivery:
     """Return a message with the facts its reply subject carries (both known forms)."""
-    tokens = message.reply.split(".")
+    tokens = reply.split(".")
     # $JS.ACK.stream.consumer.delivered.sseq.cseq.time.pending, or with domain and account first
     first = 4 if len(tokens) < 11 else 6  # noqa: PLR2004 - the longer form has 11 or 12 tokens
     return Delivery(
-        subject=message.subject,
-        payload=message.data,
+        subject=subject,
+        payload=payload,
         sequence=int(tokens[first + 1]),
         consumer_sequence=int(tokens[first + 2]),
         stored_us=int(tokens[first + 3]) // 1000,
         pending=int(tokens[first + 4]),
-        reply=message.reply,
+        reply=reply,
     )
 
 
@@ -96,19 +98,18 @@ class PullReader:
         self._outstanding = 0
         self._heard_at = 0.0
         self._gone = True
-        self._subscription: Any = None
+        self._end: Callable[[], Awaitable[None]] | None = None
         self.pending = 0
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._bus.client.subscribe(
-            f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        self._end = await self._bus.client.listen(f"{self._inbox}.*", self._on_message)
         self._bus.on_reconnect(self._doubt)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
+        if self._end is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._end()
 
     async def next(self, wait_s: float) -> list[Delivery]:
         """Return everything that has arrived; waits for the first up to ``wait_s`` seconds.
@@ -144,8 +145,11 @@ class PullReader:
 
     async def _answer(self, deliveries: Sequence[Delivery], word: bytes) -> None:
         with contextlib.suppress(nats.errors.Error, OSError):
-            for each in deliveries:
-                await self._bus.client.publish(each.reply, word)
+            for first in range(0, len(deliveries), ANSWERS):
+                some = deliveries[first : first + ANSWERS]
+                await self._bus.client.send(
+                    b"".join([publication(each.reply, word) for each in some])
+                )
 
     async def _recover(self) -> None:
         """Make the consumer, at first and after it vanished."""
@@ -194,30 +198,33 @@ class PullReader:
                 reply=f"{self._inbox}.{self._generation}",
             )
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, subject: str, reply: str, header: bytes, payload: bytes) -> None:
         self._heard_at = asyncio.get_running_loop().time()
-        if message.headers is not None and "Status" in message.headers:
-            self._on_status(message)
+        if not reply.startswith(_ACK):  # nothing that is stored can look like a word of the server
+            self._on_status(subject, header)
             return
         self._outstanding = max(self._outstanding - 1, 0)
-        self._accept(delivery(message))
+        self._accept(delivery(subject, reply, payload))
 
     def _accept(self, arrived: Delivery) -> None:
         self._arrived.append(arrived)
         self._wake.set()
 
-    def _on_status(self, message: Msg) -> None:
-        assert message.headers is not None  # noqa: S101 - the caller looked
-        status = message.headers["Status"]
-        if status == _STATUS_IDLE:
+    def _on_status(self, subject: str, header: bytes) -> None:
+        found = status(header)
+        if found is None or found.code == _STATUS_IDLE:
             return
-        if message.subject.rpartition(".")[2] != str(self._generation):
+        if subject.rpartition(".")[2] != str(self._generation):
             return  # the end of a request given up before
-        if status not in _STATUS_DONE:
-            description = message.headers.get("Description", "")
-            self._gone = status == "503" or "Deleted" in description
-            _log.info("pull_ended", stream=self._stream, status=status, description=description)
-        unanswered = message.headers.get("Nats-Pending-Messages")
+        if found.code not in _STATUS_DONE:
+            self._gone = found.code == "503" or "Deleted" in found.description
+            _log.info(
+                "pull_ended",
+                stream=self._stream,
+                status=found.code,
+                description=found.description,
+            )
+        unanswered = found.fields.get("Nats-Pending-Messages")
         self._outstanding -= int(unanswered) if unanswered else self._outstanding
         self._outstanding = max(self._outstanding, 0)
         self._wake.set()

@@ -84,21 +84,24 @@ class LiveCandles:
                     await asyncio.sleep(0)
 
     async def _publish(self, aggregator: Aggregator, now: float) -> None:
+        messages: list[tuple[str, bytes]] = []
         for kline in self._due(aggregator, now):
             key = (kline.exchange, kline.symbol, kline.period)
             subject = self._subjects.get(key)
             if subject is None:
                 subject = self._subjects[key] = subjects.live(*key)
-            await self._bus.publish_core(subject, codec.encode(kline))
-            self.published += 1
+            messages.append((subject, codec.encode(kline)))
+        self.published += len(messages)
         stats = self._book.changed(aggregator)
         if stats is not None:
             subject = self._stats_subjects.get(aggregator)
             if subject is None:
                 subject = subjects.stats(aggregator.exchange, aggregator.symbol)
                 self._stats_subjects[aggregator] = subject
-            await self._bus.publish_core(subject, codec.encode(stats))
+            messages.append((subject, codec.encode(stats)))
             self.told += 1
+        if messages:
+            await self._bus.publish_core(*messages)
 
     def _due(self, aggregator: Aggregator, now: float) -> list[Kline]:
         """Return the open candles to tell; a symbol with others waiting is looked at again."""

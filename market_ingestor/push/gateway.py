@@ -305,7 +305,7 @@ class Gateway:
 
     # -- open candles and statistics
 
-    async def _on_live(self, subject: str, payload: bytes) -> None:
+    def _on_live(self, subject: str, payload: bytes) -> None:
         try:
             kline = _kline(subject, payload)
         except DecodeError as problem:
@@ -314,7 +314,7 @@ class Gateway:
         self._hub.open_candle(kline, payload, _now_us())
         self._pump.wake()
 
-    async def _on_stats(self, subject: str, payload: bytes) -> None:
+    def _on_stats(self, subject: str, payload: bytes) -> None:
         try:
             exchange, symbol = _names(subject)
             _any_json.decode(payload)

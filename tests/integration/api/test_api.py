@@ -389,8 +389,8 @@ async def test_statistics_as_last_published(nats_server: NatsHandle, table: Tabl
         stats = rolling.stats([])
         assert stats is not None
         subject = subjects.stats("binance", "BTCUSDT")
-        await bus_side.bus.publish_core(subject, b"{}")  # refused, and changes nothing
-        await bus_side.bus.publish_core(subject, codec.encode(stats))
+        await bus_side.bus.publish_core((subject, b"{}"))  # refused, and changes nothing
+        await bus_side.bus.publish_core((subject, codec.encode(stats)))
         async with asyncio.timeout(10):
             while (answer := await client.get(path)).status_code != 200:  # noqa: ASYNC110 - the condition is in the server
                 await asyncio.sleep(0.02)

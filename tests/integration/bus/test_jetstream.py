@@ -219,7 +219,7 @@ async def test_who_publishes_when_the_connection_is_lost_is_not_hit_and_it_comes
     del anyio_backend
     told: list[bytes] = []
 
-    async def listen(_subject: str, payload: bytes) -> None:
+    def listen(_subject: str, payload: bytes) -> None:
         told.append(payload)
 
     bus = await Bus.connect([nats_server.url], name="test")
@@ -232,7 +232,7 @@ async def test_who_publishes_when_the_connection_is_lost_is_not_hit_and_it_comes
         transport.writelines([b"PING\r\n"])
     async with asyncio.timeout(10):
         while not told:
-            await bus.publish_core("market.live.a.b.1m", b"{}")
+            await bus.publish_core(("market.live.a.b.1m", b"{}"))
             await asyncio.sleep(0)
     await bus.close()
 

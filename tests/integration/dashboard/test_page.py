@@ -239,10 +239,8 @@ async def test_fifty_markets_at_ten_updates_a_second_are_drawn_by_the_frame(
         await page.goto(f"{site.api}/#/chart/sim-binance/BTCUSDT/1m")
         await counted(page, "candles")
         await page.locator("#filter").fill("sim-busy")
-        await site.bus.publish_core(
-            subjects.stats("sim-busy", "M0USD"),
-            codec.encode(statistics("sim-busy", "M0USD", "100")),
-        )
+        statistics_now = codec.encode(statistics("sim-busy", "M0USD", "100"))
+        await site.bus.publish_core((subjects.stats("sim-busy", "M0USD"), statistics_now))
         await expect(page.locator(".market")).to_have_count(1)
         # Every change of a price, and how many animation frames they took.
         await page.evaluate(
@@ -257,10 +255,8 @@ async def test_fifty_markets_at_ten_updates_a_second_are_drawn_by_the_frame(
         )
         for number in range(1, rounds + 1):
             for symbol in symbols:
-                await site.bus.publish_core(
-                    subjects.stats("sim-busy", symbol),
-                    codec.encode(statistics("sim-busy", symbol, f"{100 + number}")),
-                )
+                news = codec.encode(statistics("sim-busy", symbol, f"{100 + number}"))
+                await site.bus.publish_core((subjects.stats("sim-busy", symbol), news))
             await asyncio.sleep(0.1)  # the pace under test
         await expect(page.locator(".market .last")).to_have_text(
             [str(100 + rounds)] * len(symbols), timeout=WAIT_MS

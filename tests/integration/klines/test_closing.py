@@ -115,7 +115,7 @@ async def test_open_candles_are_told_at_once_and_then_throttled(nats_server: Nat
     heard: list[tuple[float, Kline]] = []
     loop = asyncio.get_running_loop()
 
-    async def hear(subject: str, payload: bytes) -> None:
+    def hear(subject: str, payload: bytes) -> None:
         heard.append((loop.time(), codec.kline(subject, payload)))
 
     async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):

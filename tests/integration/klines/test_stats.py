@@ -30,7 +30,7 @@ async def listening(bus: Bus) -> AsyncIterator[list[Stats]]:
     """Give the statistics published from now on."""
     told: list[Stats] = []
 
-    async def take(subject: str, payload: bytes) -> None:
+    def take(subject: str, payload: bytes) -> None:
         told.append(codec.stats(subject, payload))
         assert subject == subjects.stats(told[-1].exchange, told[-1].symbol)
 

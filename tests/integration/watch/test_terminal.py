@@ -23,7 +23,7 @@ DOUBTFUL = "\N{BOX DRAWINGS LIGHT DIAGONAL CROSS}"
 
 async def price(bus: Market, text: str, symbol: str = "BTCUSDT") -> None:
     stats = statistics("binance", symbol, text, time_us=time.time_ns() // 1_000)
-    await bus.bus.publish_core(subjects.stats("binance", symbol), codec.encode(stats))
+    await bus.bus.publish_core((subjects.stats("binance", symbol), codec.encode(stats)))
     await bus.bus.client.flush()
 
 
