@@ -29,6 +29,7 @@ from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.dead import DeadLetters
 from market_ingestor.storage.lane import Lane
 from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.saved import SavedRecord
 from market_ingestor.storage.saver import sort_raw
 from market_ingestor.storage.timescale import Database
 from market_ingestor.storage.writers import GapWriter, TradeWriter
@@ -103,6 +104,7 @@ class Stores(NamedTuple):
             writer=TradeWriter(self.database),
             gaps=GapWriter(self.database),
             dead_letters=DeadLetters(publisher),
+            record=SavedRecord(self.bus, self.database),
             limits=limits,
             writers_max=self.writers,
         )

@@ -32,6 +32,7 @@ from market_ingestor.storage.batch import (
 from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.rows import Refused, Row, gap
+from market_ingestor.storage.saved import SavedRecord
 from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
 
 _log = structlog.get_logger(__name__)
@@ -71,6 +72,7 @@ class Lane:
         sort: Returns what a message amounts to, or raises `DecodeError`.
         writer: Writes rows of this stream.
         gaps: Writes the holes that dead trades leave.
+        record: Knows what was saved before, should the server have forgotten.
         writers_max: Batches written at the same time, each on a connection of its own.
 
     Attributes:
@@ -78,6 +80,7 @@ class Lane:
         duplicate: Rows that were stored, or came twice in a batch.
         conflicting: Rows left out because their id has other facts.
         dead: Rows and messages that became dead letters.
+        skipped: Messages that were saved before the server forgot, and only acknowledged again.
         given_up: Messages in hand that were neither committed nor acknowledged when time was up.
         problem: Why nothing can be written now, None when it can.
         committed_at: Unix seconds of the newest commit, None before the first.
@@ -92,6 +95,7 @@ class Lane:
         writer: Writer,
         gaps: GapWriter,
         dead_letters: DeadLetters,
+        record: SavedRecord,
         limits: SaveLimits,
         writers_max: int,
     ) -> None:
@@ -100,6 +104,7 @@ class Lane:
         self._writer = writer
         self._gaps = gaps
         self._dead_letters = dead_letters
+        self._record = record
         self._limits = limits
         self._reader = PullReader(
             bus, stream, durable(limits), batch=min(PULL_MESSAGES, limits.batch_size_max)
@@ -113,6 +118,7 @@ class Lane:
         self._life: asyncio.Timeout | None = None
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
+        self._skip_logged_at = -LOG_INTERVAL_S
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
         self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
@@ -123,6 +129,7 @@ class Lane:
         self.duplicate = 0
         self.conflicting = 0
         self.dead = 0
+        self.skipped = 0
         self.given_up = 0
         self.problem: str | None = None
         self.committed_at: float | None = None
@@ -195,10 +202,15 @@ class Lane:
 
     async def _take(self, arrived: Sequence[Delivery], flushes: asyncio.TaskGroup) -> None:
         """Add messages to the batch, handing it on whenever it is full."""
+        self._untaken = arrived
+        covered = await self._record.covered(self.stream, arrived)
+        self._untaken = ()
+        if covered:
+            self._note_skipped(len(covered))
         now = asyncio.get_running_loop().time()
         done: list[Delivery] = []
         for index, each in enumerate(arrived):
-            if not self._add(each, now):
+            if each.sequence in covered or not self._add(each, now):
                 done.append(each)
             if self._batch.weight >= self._limits.batch_size_max:
                 self._untaken = arrived[index + 1 :]
@@ -222,6 +234,13 @@ class Lane:
             Loss(message=message, reason=each.reason, trade=each.trade) for each in found.refused
         ]
         return True
+
+    def _note_skipped(self, messages: int) -> None:
+        self.skipped += messages
+        now = asyncio.get_running_loop().time()
+        if now - self._skip_logged_at >= LOG_INTERVAL_S:
+            self._skip_logged_at = now
+            _log.warning("saved_before", stream=self.stream, skipped=self.skipped)
 
     # -- writing
 

@@ -289,6 +289,26 @@ SELECT market_set_columnstore($1, $2::interval)
 -- $1 the key of a duty only one process does at a time; held until the transaction ends.
 SELECT pg_try_advisory_xact_lock($1)
 
+-- name: note_saved
+-- $1 streams, $2 when each was made, $3 the savers' ack floor in it, $4 when the newest message of it
+-- was stored: write it down. What is written is lowered by nothing but another stream. Floor and time
+-- change together: a later time beside an older floor would speak of messages nobody saved.
+INSERT INTO market_saved AS known (stream, created, since, through, stored_at)
+SELECT stream, created, through, through, stored_at
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
+    AS found(stream, created, through, stored_at)
+ORDER BY stream
+ON CONFLICT (stream) DO UPDATE SET
+    created = excluded.created,
+    since = CASE known.created WHEN excluded.created THEN known.since ELSE excluded.since END,
+    through = excluded.through,
+    stored_at = excluded.stored_at,
+    updated_at = now()
+WHERE known.created <> excluded.created OR known.through < excluded.through
+
+-- name: saved
+SELECT stream, created, since, through, stored_at FROM market_saved
+
 -- name: sum_symbols
 -- Move what the batches noted into market_symbols; each note is counted exactly once.
 WITH taken AS (

@@ -29,6 +29,7 @@ from market_ingestor.storage.lane import Lane, Sorted
 from market_ingestor.storage.listings import ListingTable
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.rows import gap_row, kline_row, trade_rows
+from market_ingestor.storage.saved import SavedRecord
 from market_ingestor.storage.timescale import Database
 from market_ingestor.storage.writers import GapWriter, KlineWriter, TradeWriter
 
@@ -97,6 +98,7 @@ class BatchSaver:
         reaches = [each for each in (trade_retention_s, columnstore_after_s) if each]
         self._gap_keeper = GapKeeper(database, self._publisher, reach_s=min(reaches, default=0))
         self._listings = ListingTable()
+        self._record = SavedRecord(bus, database)
         self._started = False
         self._stopping = False
         self._partitions_due = 0.0
@@ -104,7 +106,12 @@ class BatchSaver:
         limits = limits or SaveLimits()
         dead_letters = DeadLetters(self._publisher)
         gaps = GapWriter(database)
-        shared: dict[str, Any] = {"gaps": gaps, "dead_letters": dead_letters, "limits": limits}
+        shared: dict[str, Any] = {
+            "gaps": gaps,
+            "dead_letters": dead_letters,
+            "record": self._record,
+            "limits": limits,
+        }
         self.trades = Lane(
             bus,
             subjects.RAW_STREAM,
@@ -133,6 +140,7 @@ class BatchSaver:
 
     async def run(self) -> None:
         """Save until `stop`; then commit and acknowledge what is in hand, and return."""
+        await self._record.begin()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(each)
@@ -140,6 +148,7 @@ class BatchSaver:
                     self._publisher.run(),
                     self._database.watch(),
                     self._do_duties(),
+                    self._record.run(),
                     self._janitor.run(),
                     self._gap_keeper.run(),
                     follow_listings(self._bus, self._listings.put),
@@ -188,6 +197,7 @@ class BatchSaver:
                     "duplicate": lane.duplicate,
                     "conflicting": lane.conflicting,
                     "dead": lane.dead,
+                    "skipped": lane.skipped,
                     "pending": lane.pending,
                     "committed_at": lane.committed_at,
                 }

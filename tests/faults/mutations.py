@@ -36,6 +36,7 @@ class Mutation(NamedTuple):
 
 
 SAVER: Final = "tests/integration/storage/test_saver.py"
+SAVED: Final = "tests/integration/storage/test_saved.py"
 WRITERS: Final = "tests/integration/storage/test_writers.py"
 CORRECTIONS: Final = "tests/integration/klines/test_corrections.py"
 HOLES: Final = "tests/integration/connectors/test_holes.py"
@@ -121,6 +122,20 @@ MUTATIONS: Final = (
         "    WHERE NOT is_stored\n",
         "    WHERE true\n",
         WRITERS,
+    ),
+    Mutation(
+        "a record of another stream is not believed",
+        "market_ingestor/storage/saved.py",
+        "        if found and not await self._is_of(stream, known.created):\n",
+        "        if not found:\n",
+        f"{SAVED}::test_a_record_of_another_stream_is_not_believed",
+    ),
+    Mutation(
+        "a sequence given out again is another message",
+        "market_ingestor/storage/saved.py",
+        " and message.stored_us <= self.stored_us\n",
+        "\n",
+        "tests/unit/storage/test_saved.py",
     ),
     Mutation(
         "gap fill",

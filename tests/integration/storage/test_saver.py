@@ -142,7 +142,8 @@ async def test_redelivery_changes_nothing(bus: Bus, database: Database, feed: Fe
         await asyncio.sleep(1.0)  # the server takes back what was not acknowledged in time
     async with saving(bus, database) as first:
         await acknowledged(bus, RAW, sequence)
-        await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
+    await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
+    await rows(database, "DELETE FROM market_saved")
     async with saving(bus, database) as second:  # the whole stream again
         await until(lambda: second.trades.duplicate == 50)
         await acknowledged(bus, RAW, sequence)

@@ -1,0 +1,204 @@
+"""A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from market_ingestor.bus import subjects
+from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.reader import Delivery, PullReader
+from market_ingestor.bus.streams import durable_config
+from market_ingestor.storage.migrate import migrate
+from market_ingestor.storage.saved import SavedRecord
+from market_ingestor.storage.saver import CONNECTIONS, BatchSaver
+from market_ingestor.storage.timescale import Database
+from tests.integration.storage.harness import (
+    Feed,
+    acknowledged,
+    mark,
+    prepared,
+    rows,
+    saving,
+    trade,
+    until,
+)
+from tests.support.servers import DatabaseMaker, NatsHandle
+
+pytestmark = pytest.mark.anyio
+
+RAW = subjects.RAW_STREAM
+MESSAGES = 100
+RECORD = "SELECT created, since, through, stored_at FROM market_saved WHERE stream = $1"
+
+
+@pytest.fixture
+def has_timescale() -> bool:
+    """Nothing here depends on how tables are split."""
+    return False
+
+
+async def send(feed: Feed, first: int) -> int:
+    """Publish trades from a number on, a message each; return the last sequence."""
+    last = 0
+    for number in range(first, first + MESSAGES):
+        last = await feed.send(trade(number))
+    return last
+
+
+async def recorded(database: Database, sequence: int) -> None:
+    """Wait until the database remembers what was saved up to a sequence."""
+
+    async def is_known() -> bool:
+        return any(found[2] >= sequence for found in await rows(database, RECORD, RAW))
+
+    await until(is_known)
+
+
+async def forget(bus: Bus) -> None:
+    """Make the server forget how far savers have come in MARKET_RAW."""
+    await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
+
+
+async def remake(bus: Bus) -> None:
+    """Delete MARKET_RAW and make it anew: sequences begin at 1 again."""
+    await bus.api(f"STREAM.DELETE.{RAW}")
+    await prepared(bus)
+
+
+async def count(database: Database) -> int:
+    found: int = await database.value("SELECT count(*) FROM market_trades")
+    return found
+
+
+async def test_what_was_saved_is_passed_over_when_the_durable_is_forgotten(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    async with saving(bus, database):
+        await feed.send_raw(b"\xff")  # a dead letter, which must not be buried again
+        await recorded(database, last := await send(feed, 1))
+    await forget(bus)
+    dead = (await bus.stream_state(subjects.DEAD_STREAM)).messages
+    async with saving(bus, database) as again:
+        await acknowledged(bus, RAW, last)
+        assert again.trades.skipped == last
+        await acknowledged(bus, RAW, await send(feed, 1 + MESSAGES))
+    assert (again.trades.committed, again.trades.duplicate, again.trades.dead) == (MESSAGES, 0, 0)
+    assert again.trades.skipped == last
+    assert await count(database) == 2 * MESSAGES
+    assert (await bus.stream_state(subjects.DEAD_STREAM)).messages == dead == 1
+
+
+async def test_a_server_killed_while_it_wrote_the_durable_has_nothing_saved_twice(
+    nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed
+) -> None:
+    def lose() -> None:
+        """Leave what a server leaves that dies between emptying the file and filling it."""
+        folder = nats_server.server.log_path.parent.parent
+        (state,) = folder.rglob(f"{RAW}/obs/{subjects.SAVE_DURABLE}/o.dat")
+        state.write_bytes(b"")
+
+    async with saving(bus, database) as saver:
+        await recorded(database, last := await send(feed, 1))
+        await nats_server.kill()
+        lose()
+        await nats_server.start()
+        await until(lambda: saver.trades.skipped == last)
+        await acknowledged(bus, RAW, await send(feed, 1 + MESSAGES))
+        assert saver.trades.duplicate == 0
+    assert await count(database) == 2 * MESSAGES
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+async def test_a_stream_made_anew_is_saved_from_its_first_message(
+    bus: Bus, database: Database, feed: Feed, is_running: bool
+) -> None:
+    async def check(saver: BatchSaver) -> None:
+        last = await send(feed, 1 + MESSAGES)
+        assert last == MESSAGES  # the same sequences
+        await acknowledged(bus, RAW, last)
+        assert saver.trades.skipped == 0
+        assert await count(database) == 2 * MESSAGES
+
+    async with saving(bus, database) as saver:
+        await recorded(database, await send(feed, 1))
+        if is_running:
+            await remake(bus)
+            await check(saver)
+    if not is_running:
+        await remake(bus)
+        async with saving(bus, database) as saver:
+            await check(saver)
+
+
+async def test_an_empty_database_gets_the_whole_stream(
+    bus: Bus, database: Database, feed: Feed, make_database: DatabaseMaker
+) -> None:
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    dsn = make_database()
+    await migrate(dsn, use_timescale=False)
+    async with Database(dsn, stages=True, connections_max=CONNECTIONS) as empty:
+        async with saving(bus, empty):  # by mistake: the durable goes on where it was
+            last = await feed.send(trade(MESSAGES + 1))
+            await recorded(empty, last)
+        await forget(bus)
+        async with saving(bus, empty) as saver:
+            await acknowledged(bus, RAW, last)
+        assert await count(empty) == MESSAGES + 1
+        assert saver.trades.committed == MESSAGES
+
+
+async def test_a_record_of_another_stream_is_not_believed(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    """Not even if its clock is wrong: its time is what otherwise tells the messages apart."""
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    await rows(database, "UPDATE market_saved SET stored_at = $1", tomorrow)
+    record = SavedRecord(bus, database)
+    await record.look()
+
+    async def covered() -> frozenset[int]:
+        """Return what is passed over of all that a durable gets."""
+        config = durable_config("other", ack_wait_s=30, max_ack_pending=1_000)
+        async with PullReader(bus, RAW, config) as reader:
+            arrived: list[Delivery] = []
+            while len(arrived) < MESSAGES:
+                arrived += await reader.next(5.0)
+        return await record.covered(RAW, arrived)
+
+    assert await covered() == frozenset(range(1, MESSAGES + 1))
+    await remake(bus)
+    await send(feed, 1 + MESSAGES)
+    assert await covered() == frozenset()
+
+
+async def test_a_floor_that_falls_back_leaves_the_record_as_it_is(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    """The time above all: a later one would cover sequences that were given out again."""
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    before = await rows(database, RECORD, RAW)
+    await forget(bus)
+    await feed.publish(subjects.mark("binance"), mark())
+    await SavedRecord(bus, database).look()  # one that knows nothing, so it asks to write
+    assert await rows(database, RECORD, RAW) == before
+
+
+async def test_nothing_is_known_while_the_database_is_away(
+    bus: Bus, dsn: str, database: Database, feed: Feed
+) -> None:
+    """It may be another one, from a backup, when it comes back."""
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    old = Delivery(
+        subject="s", payload=b"", sequence=1, consumer_sequence=1, stored_us=1, pending=0, reply="r"
+    )
+    async with Database(dsn) as other:
+        record = SavedRecord(bus, other)
+        await record.begin()
+        assert await record.covered(RAW, [old]) == {1}
+    await record.begin()
+    assert await record.covered(RAW, [old]) == frozenset()
