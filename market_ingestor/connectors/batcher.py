@@ -1,8 +1,10 @@
 """When what is gathered per symbol goes out, by a budget of messages. Pure.
 
 Messages, not trades, are what every later hop costs. So a flush of k messages is followed by a
-pause of k / budget: a quiet process sends at once, a busy one gathers while it waits. While sockets
-hold more than we read, thin messages wait a little longer: what is behind us in there waits too.
+pause of k / budget: a quiet process sends at once, a busy one gathers while it waits. Many messages
+a flush mean many symbols with a trade each, which a pause as long as that would hardly change: they
+wait as many times longer as there are `MANY`. While sockets hold more than we read, thin messages
+wait a little longer still: what is behind us in there waits too.
 Must never know what a message holds.
 """
 
@@ -12,6 +14,7 @@ from typing import Final
 from market_ingestor.connectors.feed import Lane
 from market_ingestor.model.trade import TextTrade
 
+MANY: Final = 10  # at 10,000 trades/s over 100 symbols 4,300 messages a second instead of 9,000
 THICK: Final = 16  # trades a message on average: what sending costs is then under 1 us a trade
 MORE_S: Final = 0.001  # in which a socket is read that has something to read
 BEHIND_S_MAX: Final = 0.1  # that thin messages wait beyond the pause
@@ -66,4 +69,5 @@ class Batcher:
 
     def spent(self, messages: int, now: float) -> None:
         """Note a flush of so many messages that ended at ``now``, monotonic seconds."""
-        self._next_at = now + min(messages / self._messages_per_s, self._linger_max_s)
+        pause_s = messages / self._messages_per_s * max(1.0, messages / MANY)
+        self._next_at = now + min(pause_s, self._linger_max_s)

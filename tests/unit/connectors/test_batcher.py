@@ -2,7 +2,7 @@
 
 import pytest
 
-from market_ingestor.connectors.batcher import BEHIND_S_MAX, MORE_S, THICK, Batcher
+from market_ingestor.connectors.batcher import BEHIND_S_MAX, MANY, MORE_S, THICK, Batcher
 from market_ingestor.connectors.feed import Feed
 from market_ingestor.model.trade import TextTrade, Trade
 
@@ -23,7 +23,9 @@ def test_the_first_flush_waits_for_nothing() -> None:
     assert batcher().wait_s(now=5.0) == 0
 
 
-@pytest.mark.parametrize(("messages", "wait_s"), [(1, 0.0001), (100, 0.01), (5_000, 0.02)])
+@pytest.mark.parametrize(
+    ("messages", "wait_s"), [(1, 0.0001), (MANY, 0.001), (4 * MANY, 0.016), (5_000, 0.02)]
+)
 def test_after_a_flush_the_next_waits_by_the_budget(messages: int, wait_s: float) -> None:
     budget = batcher()
     budget.spent(messages, now=100.0)
