@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
+import nats
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -33,6 +35,7 @@ class Readers(NamedTuple):
     """The contenders; each reads the whole stream and folds it."""
 
     bus: Bus
+    client: Client
     number: int
 
     async def ours(self) -> None:
@@ -53,7 +56,7 @@ class Readers(NamedTuple):
             if taken == self.number:
                 done.set()
 
-        stream = self.bus.client.jetstream()
+        stream = self.client.jetstream()
         subscription = await stream.subscribe(
             subjects.RAW_ALL, cb=on_message, ordered_consumer=True, pending_bytes_limit=1 << 30
         )
@@ -64,9 +67,9 @@ class Readers(NamedTuple):
 @asynccontextmanager
 async def stored(url: str, messages: Sequence[Message]) -> AsyncIterator[Readers]:
     """Give the contenders over a stream that holds ``messages``."""
-    async with market_bus(url) as bus:
+    async with market_bus(url) as bus, await nats.connect(url) as client:
         await publish(bus, messages)
-        yield Readers(bus, len(messages))
+        yield Readers(bus, client, len(messages))
 
 
 @pytest.mark.parametrize("per_message", SHAPES)

@@ -13,6 +13,7 @@ import json
 import time
 from typing import Final, NamedTuple
 
+import nats
 import pytest
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -108,20 +109,20 @@ async def _read_bare(system: System, first: int, last: int) -> float:
         if message.metadata.sequence.stream >= last:
             done.set()
 
-    began = time.monotonic()
-    subscription = await system.bus.client.jetstream().subscribe(
-        subjects.RAW_ALL,
-        cb=take,
-        ordered_consumer=True,
-        config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first),
-        pending_bytes_limit=PENDING_BYTES,
-        pending_msgs_limit=-1,
-    )
-    async with asyncio.timeout(GIVE_UP_S):
-        await done.wait()
-    took_s = time.monotonic() - began
-    await subscription.unsubscribe()
-    return took_s
+    start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=first)
+    async with await nats.connect(system.servers.nats_url) as client:
+        began = time.monotonic()
+        await client.jetstream().subscribe(
+            subjects.RAW_ALL,
+            cb=take,
+            ordered_consumer=True,
+            config=start,
+            pending_bytes_limit=PENDING_BYTES,
+            pending_msgs_limit=-1,
+        )
+        async with asyncio.timeout(GIVE_UP_S):
+            await done.wait()
+        return time.monotonic() - began
 
 
 SMOKE: Final = Plan(rate=200, before_s=1.0, away_s=0.2)

@@ -141,7 +141,6 @@ def test_tick(
             lambda system: our_ages(system, rate=rate, seconds=SMOKE_S if is_smoke else None),
         )
     ours, floor = figures["ours"], figures["floor"]
-    assert ours.missed == 0
     ages: list[int] = getattr(ours, what)
     p99 = percentile(ages, 99)
     medians = {"ours": p99}
@@ -155,5 +154,9 @@ def test_tick(
         medians=medians,
         goals=GOALS,
         limit_us=OPEN_MAX_S * 1e6 if what == "opened" else None,
-        details=[f"{len(ages)} of them, median {percentile(ages, 50) * 1e3:.1f} ms"],
+        is_missed=ours.missed > 0,
+        details=[
+            f"{len(ages)} of them, median {percentile(ages, 50) * 1e3:.1f} ms",
+            f"{ours.missed} messages not delivered",
+        ],
     )

@@ -40,6 +40,7 @@ SECONDS: Final = [float(s) for s in os.environ.get("BENCH_WHOLE_SECONDS", "30,20
 GOALS: Final = {50_000: 0.25, 80_000: 0.0}  # trades/s: share of the cores that is left idle
 STEP: Final = 0.9  # from a rate that is not sustained, or what the cores allow, to the next
 TRY_S: Final = 20.0
+WARM_UP: Final = 5  # of the lowest goal's rate
 PEER: Final = "linger_ms_max = 0"
 VERIFIED: Final = ("L000USDT", "L006USDT", "L012USDT", "L018USDT")
 STORED_S: Final = 30.0
@@ -72,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         peer_s: Of the peer, at the lowest of them.
         floor_trades: For the floors of folding and storing.
         read_s: For that of receiving.
+        warm_up_s: Before the first of them, at a fraction of its rate.
         slower: All rates are divided by it.
         tries_max: Rates tried for a goal.
     """
@@ -80,6 +82,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     peer_s: float = 10.0
     floor_trades: int = 100_000
     read_s: float = 4.0
+    warm_up_s: float = 5.0
     slower: int = 1
     tries_max: int = 6
 
@@ -91,7 +94,8 @@ async def measure(system: System, plan: Plan) -> Whole:
         before = await _stored_candles(system)
         run = FlowRun(system, clients)
         flows: dict[int, Flow] = {}
-        tried: list[Flow] = []
+        # Partitions, instruments and statistics begin with the first trades.
+        tried = [await run.at(min(plan.seconds) / plan.slower / WARM_UP, plan.warm_up_s)]
         for goal in sorted(plan.seconds):
             if all(flow.asked * plan.slower == met for met, flow in flows.items()):
                 tried += await _tries(run, plan, goal)
@@ -155,7 +159,13 @@ async def _stored_candles(system: System) -> int:
 
 
 SMOKE: Final = Plan(
-    seconds={min(GOALS): 0.5}, peer_s=0.5, floor_trades=2_000, read_s=0.2, slower=50, tries_max=1
+    seconds={min(GOALS): 0.5},
+    peer_s=0.5,
+    floor_trades=2_000,
+    read_s=0.2,
+    warm_up_s=0.2,
+    slower=50,
+    tries_max=1,
 )
 
 

@@ -108,9 +108,12 @@ class System:
         return int(sum((await self.services[role].metrics()).get(name, {}).values()))
 
     async def settled(self, wait_s: float) -> int:
-        """Stop trading and wait until all there is has been stored; return the trades sent.
+        """Stop trading and wait until all there is has been stored and folded.
 
         What a socket lost is not: the caller compares.
+
+        Returns:
+            The trades sent so far.
         """
         await self.set_rate(0)
         sent, save = await self.venues.trades_sent(), self.services["save"].command
@@ -122,8 +125,9 @@ class System:
             before, stored = stored, await self.counted("save", STORED)
             if stored != before:
                 since = time.monotonic()
-            is_idle = time.monotonic() - since > IDLE_S and await self.lag() == NOTHING
-            return stored >= sent or is_idle
+            if await self.lag() != NOTHING:
+                return False
+            return stored >= sent or time.monotonic() - since > IDLE_S
 
         with contextlib.suppress(AssertionError):  # the caller sees what is missing
             await save.until(is_settled, wait_s)
