@@ -27,7 +27,7 @@ from market_ingestor.storage.timescale import Database, Record
 _log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 5.0
-GAPS_DUTY: Final = 0x6D61726B65740005  # advisory lock: "market" in ASCII, the duty's number
+GAPS_DUTY: Final = 0x6D61726B65740006  # advisory lock: "market" in ASCII, the duty's number
 GAPS_PER_TURN: Final = 100  # of the newest, and as many of the others; one that stays costs an id
 IDS_PER_TURN: Final = 50_000  # looked up in the key's index
 IDS_PER_QUESTION: Final = 10_000
