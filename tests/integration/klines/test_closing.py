@@ -1,6 +1,7 @@
 """When candles are published first, and what open ones say before."""
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from market_ingestor import metrics
 from market_ingestor.bus import codec, subjects
 from market_ingestor.config import KlinesSettings
-from market_ingestor.klines.live import LONGER_EVERY
+from market_ingestor.klines.aggregator import Aggregator
+from market_ingestor.klines.live import LONGER_EVERY, SHARE
+from market_ingestor.klines.stats_book import StatsBook
 from market_ingestor.model.period import PERIOD_MS
+from market_ingestor.model.stats import Stats
 from tests.integration.klines.harness import (
     MINUTE,
     Feed,
@@ -134,3 +138,28 @@ async def test_open_candles_are_told_at_once_and_then_throttled(nats_server: Nat
     assert minutes[0][1].trade_count < 10
     assert longer[0].trade_count < 10
     assert {kline.revision for _, kline in minutes} == {0}
+
+
+async def test_telling_leaves_most_of_the_time_to_reading(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = KlinesSettings(periods=("1m",), live_interval_ms=1)
+    heard: list[Kline] = []
+    loop, slow_s, changed = asyncio.get_running_loop(), 0.02, StatsBook.changed
+
+    def slow(self: StatsBook, aggregator: Aggregator) -> Stats | None:
+        time.sleep(slow_s)  # what takes long here is computing
+        return changed(self, aggregator)
+
+    monkeypatch.setattr(StatsBook, "changed", slow)
+    async with made(nats_server) as setting, processing(setting.bus, setting.store, settings):
+        await setting.bus.subscribe_core(
+            subjects.LIVE_ALL, lambda subject, payload: heard.append(codec.kline(subject, payload))
+        )
+        await setting.bus.client.flush()
+        began = loop.time()
+        for number in range(1, 80):
+            await setting.feed.trades((number, number * 10))
+        await until(lambda: bool(heard) and heard[-1].trade_count == 79)
+        took = loop.time() - began
+    assert len(heard) <= took / (slow_s / SHARE) + 2
