@@ -35,6 +35,8 @@ RATE: Final = 10_000
 MINUTES: Final = int(os.environ.get("BENCH_TICK_MINUTES", "1"))  # whose ends are measured
 BEFORE_S: Final = 20.0  # of trading until the first of these ends
 BEHIND_S: Final = 5.0  # ... and behind the last: lateness, and whatever is slow
+LATE_S: Final = 60.0
+POLL_S: Final = 0.5
 FLOOR_S: Final = 10.0
 SMOKE_RATE: Final = 500
 SMOKE_S: Final = 1.0
@@ -100,10 +102,14 @@ async def our_ages(system: System, *, rate: float, seconds: float | None) -> Age
         await system.set_rate(rate)
         await asyncio.sleep(WARM_UP_S)
         arrivals.forget()
+        waits_for_closed = seconds is None
         if seconds is None:
             end = (time.time() + BEFORE_S) // 60 * 60 + 60 * MINUTES
             seconds = end + BEHIND_S - time.time()
         await asyncio.sleep(seconds)
+        give_up = time.monotonic() + LATE_S  # who is behind is waited for: late is an answer, too
+        while not arrivals.closed() and waits_for_closed and time.monotonic() < give_up:
+            await asyncio.sleep(POLL_S)
         await system.set_rate(0)
         listening.cancel()
     return Ages(arrivals.trades, arrivals.closed(), arrivals.opened, arrivals.missed)
