@@ -82,7 +82,7 @@ async def restarted(system: System, plan: Plan) -> Restart:
             recent = [age for age, at_us in arrivals.newest.values() if at_us > began_us]
             return len(recent) == instruments and max(recent) < CURRENT_US
 
-        while not is_current() and time.monotonic() - began < GIVE_UP_S:
+        while not is_current() and time.monotonic() - began < GIVE_UP_S:  # noqa: ASYNC110 - by time, too
             await asyncio.sleep(POLL_S)
         ours_s = time.monotonic() - began
         assert klines.is_running, klines.command.output[-2_000:]

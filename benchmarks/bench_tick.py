@@ -12,6 +12,7 @@ socket with 100 symbols: for trades socket, stream, socket; for candles a second
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from contextlib import AsyncExitStack
@@ -96,6 +97,7 @@ async def our_ages(system: System, *, rate: float, seconds: float | None) -> Age
         seconds: How long; None for as long as it takes until some minutes have ended.
     """
     arrivals = Arrivals()
+    instruments = len(system.load.venues) * system.load.symbols
     async with asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(arrivals.run(system.push_port))
         await arrivals.subscribed()
@@ -107,9 +109,11 @@ async def our_ages(system: System, *, rate: float, seconds: float | None) -> Age
             end = (time.time() + BEFORE_S) // 60 * 60 + 60 * MINUTES
             seconds = end + BEHIND_S - time.time()
         await asyncio.sleep(seconds)
-        give_up = time.monotonic() + LATE_S  # who is behind is waited for: late is an answer, too
-        while not arrivals.closed() and waits_for_closed and time.monotonic() < give_up:
-            await asyncio.sleep(POLL_S)
+        if waits_for_closed:  # who is behind is waited for: late is an answer, too
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LATE_S):
+                    while len(arrivals.closed()) < instruments:  # noqa: ASYNC110 - of a socket
+                        await asyncio.sleep(POLL_S)
         await system.set_rate(0)
         listening.cancel()
     return Ages(arrivals.trades, arrivals.closed(), arrivals.opened, arrivals.missed)
