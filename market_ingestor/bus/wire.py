@@ -81,15 +81,13 @@ class MessageCutter:
             tokens = data[begin:line_end].split()
             kind = tokens[0].upper() if tokens else b""
             if kind in (b"HMSG", b"MSG"):
-                try:
-                    body, end = end, end + int(tokens[-1]) + 2
-                    sid = tokens[2]
-                except (ValueError, IndexError):  # nats-py says what is wrong with it
-                    self._rest = b""
+                if len(tokens) < _MESSAGE_TOKENS or not tokens[-1].isdigit():
+                    self._rest = b""  # no message: nats-py says what is wrong with it
                     return b"".join(passed) + data[begin:]
+                body, end = end, end + int(tokens[-1]) + 2
                 if end > size:
                     break
-                handler = self.handlers.get(sid)
+                handler = self.handlers.get(tokens[2])
                 if handler is not None:
                     self._hand_over(handler, tokens, kind == b"HMSG", data[body : end - 2])
                     begin = end

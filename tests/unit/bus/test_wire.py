@@ -48,7 +48,7 @@ def test_what_would_be_another_command_is_refused(subject: str) -> None:
             publication("a", b"", reply=subject)
 
 
-@pytest.mark.parametrize("line", [b"MSG a 1 x\r\n", b"MSG\r\n", b"HMSG a\r\n"])
+@pytest.mark.parametrize("line", [b"MSG a 1 x\r\n", b"MSG\r\n", b"HMSG a\r\n", b"MSG a 1 -9\r\n"])
 def test_what_is_no_message_goes_to_who_can_complain(line: bytes) -> None:
     cutter = MessageCutter(unused)
     assert cutter.feed(b"PING\r\n" + line) == b"PING\r\n" + line
