@@ -19,6 +19,7 @@ _MESSAGE_TOKENS: Final = 4  # MSG subject sid [reply-to] size
 _END: Final = b"\r\n"
 _BLANK: Final = re.compile(r"\s")
 _ONE_LINE: Final = str.maketrans("\r\n", "  ")
+_GAPS: Final = re.compile(rb"[ \t]+")
 
 
 class Status(NamedTuple):
@@ -45,8 +46,16 @@ def status(header: bytes) -> Status | None:
     return Status(code, description, {name.strip(): value.strip() for name, _, value in fields})
 
 
+def _is_odd(line: bytes) -> bool:
+    """Return whether a subject holds what is a blank to Python and nats-py, but not to servers."""
+    return b"\x0b" in line or b"\x0c" in line
+
+
 class MessageCutter:
     """Hands messages of some subscriptions over and lets everything else pass.
+
+    Only messages of others with odd subjects are left out: nats-py would end the connection for
+    each, and anybody may send them.
 
     Args:
         on_failure: Told what a handler raised; the next message is handed over all the same.
@@ -78,7 +87,8 @@ class MessageCutter:
             if line_end < 0:
                 break
             end = line_end + 2
-            tokens = data[begin:line_end].split()
+            line = data[begin:line_end]
+            tokens = _GAPS.split(line) if _is_odd(line) else line.split()
             kind = tokens[0].upper() if tokens else b""
             if kind in (b"HMSG", b"MSG"):
                 if len(tokens) < _MESSAGE_TOKENS or not tokens[-1].isdigit():
@@ -90,6 +100,9 @@ class MessageCutter:
                 handler = self.handlers.get(tokens[2])
                 if handler is not None:
                     self._hand_over(handler, tokens, kind == b"HMSG", data[body : end - 2])
+                    begin = end
+                    continue
+                if _is_odd(line):
                     begin = end
                     continue
             passed.append(data[begin:end])

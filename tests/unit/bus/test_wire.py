@@ -2,7 +2,7 @@
 
 import pytest
 
-from market_ingestor.bus.wire import MessageCutter, publication, status
+from market_ingestor.bus.wire import Handler, MessageCutter, publication, status
 
 
 def unused(problem: Exception) -> None:
@@ -67,3 +67,20 @@ def test_subjects_that_are_no_text_are_handed_over_all_the_same() -> None:
     cutter.handlers[b"1"] = lambda subject, *_: subjects.append(subject)
     assert cutter.feed(b"MSG a\xff 1 1\r\nx\r\n") == b""
     assert subjects == ["a�"]
+
+
+def test_what_servers_take_for_letters_ends_no_subject() -> None:
+    """Or whoever may publish would choose whom a message is for, or end all connections."""
+    heard: list[tuple[int, str, str, bytes]] = []
+
+    def listener(number: int) -> Handler:
+        def take(subject: str, reply: str, _: bytes, payload: bytes) -> None:
+            heard.append((number, subject, reply, payload))
+
+        return take
+
+    cutter = MessageCutter(unused)
+    cutter.handlers = {b"1": listener(1), b"7": listener(7)}
+    ours = b"MSG a\x0b7\x0cq 1 r\x0b1  2\r\nhi\r\n"
+    assert cutter.feed(ours + b"MSG a\x0b7 2 2\r\nhi\r\nPING\r\n") == b"PING\r\n"
+    assert heard == [(1, "a\x0b7\x0cq", "r\x0b1", b"hi")]
