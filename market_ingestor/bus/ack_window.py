@@ -6,6 +6,7 @@ unacknowledged is due again, in order, before anything newer. A killed server lo
 the middle of what was pipelined, so a lone resend of the overdue message would not do.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -107,6 +108,16 @@ class AckWindow:
     def get(self, token: int) -> Outgoing | None:
         """Return the unacknowledged message with this token, None when it is done."""
         return self._pending.get(token)
+
+    @property
+    def newest(self) -> int:
+        """Return the token of the message added last, 0 before the first."""
+        return self._token
+
+    def behind(self, token: int) -> list[Outgoing]:
+        """Return the unacknowledged messages that were added after one, in order."""
+        newest_first = reversed(self._pending.values())
+        return list(itertools.takewhile(lambda each: each.token > token, newest_first))[::-1]
 
     def remove(self, token: int) -> Outgoing | None:
         """Forget a message that is acknowledged or refused for good; None when it was done."""

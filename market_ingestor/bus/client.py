@@ -17,7 +17,7 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
-from market_ingestor.bus.wire import Handler, MessageCutter
+from market_ingestor.bus.wire import Handler, MessageCutter, Repeated
 
 _log = structlog.get_logger(__name__)
 
@@ -141,6 +141,9 @@ class BusClient(Client):
                 writer.close()
 
     async def _connect_to_server(self, s: Srv) -> None:
+        # What waits would come before what was lost with the last connection.
+        self._pending = [each for each in self._pending if not isinstance(each, Repeated)]
+        self._pending_data_size = sum(map(len, self._pending))
         if self._transport or s.uri.scheme not in PLAIN_SCHEMES:
             await super()._connect_to_server(s)
             return

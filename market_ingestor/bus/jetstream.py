@@ -106,6 +106,7 @@ class Bus:
         self._troubles: dict[str, None] = {}  # what went wrong while connecting, each once
         self._refusals = Refusals()
         self._ended = asyncio.Event()
+        self._lost: list[Callable[[], None]] = []
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected_logged = False
         self._answers = True
@@ -182,6 +183,8 @@ class Bus:
         raise BusError(f"NATS ended the connection of {self.name} for good: {reason}")
 
     async def _on_disconnected(self) -> None:
+        for callback in self._lost:
+            callback()
         if not self._disconnected_logged and not self.client.is_closed:
             self._disconnected_logged = True
             _log.warning("bus_disconnected", connection=self.name)
@@ -224,6 +227,10 @@ class Bus:
         except TROUBLE:
             return False
         return True
+
+    def on_loss(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever the connection is lost, before there is another one."""
+        self._lost.append(callback)
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every reconnection, until the connection is closed."""

@@ -16,7 +16,7 @@ import structlog
 
 from market_ingestor.bus.ack_window import AckWindow, Outcome, Outgoing, PubAck
 from market_ingestor.bus.jetstream import WRONG_LAST_SEQUENCE, Bus
-from market_ingestor.bus.wire import publication
+from market_ingestor.bus.wire import Repeated, publication
 from market_ingestor.errors import BusError, StaleSequenceError
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +71,8 @@ class Publisher:
         self._logged_at = -LOG_INTERVAL_S
         self.resent = 0
         self.refused = 0
-        self._is_listening = False
+        self._is_behind = True  # what was taken over before is not sent, or lost: it goes first
+        self._losses = 0
         self._held: dict[str, float] = {}  # kind of message -> when it is tried again
 
     @property
@@ -97,12 +98,11 @@ class Publisher:
     async def run(self) -> None:
         """Receive acknowledgements and resend what is overdue, until cancelled."""
         end = await self._bus.client.listen(f"{self._inbox}.*", self._on_answer)
+        self._bus.on_loss(self._note_loss)
         self._bus.on_reconnect(self._resend_now.set)
         loop = asyncio.get_running_loop()
-        self._is_listening = True
         try:
-            for outgoing in self._window.everything(loop.time()):  # taken before we listened
-                await self._write(outgoing)
+            await self._send_everything()  # taken before we listened
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
@@ -111,16 +111,38 @@ class Publisher:
                     continue
                 if self._resend_now.is_set():
                     self._resend_now.clear()
-                    overdue = self._window.everything(loop.time())
-                else:
-                    overdue = self._window.overdue(loop.time())
+                    self.resent += await self._send_everything()
+                    continue
+                overdue = self._window.overdue(loop.time())
                 self.resent += len(overdue)
                 for outgoing in overdue:
                     await self._write(outgoing)
         finally:
-            self._is_listening = False
+            self._is_behind = True
             with contextlib.suppress(nats.errors.Error):
                 await end()
+
+    def _note_loss(self) -> None:
+        self._losses += 1
+        self._is_behind = True
+
+    async def _send_everything(self) -> int:
+        """Send all that is in flight, in order, and behind it what is taken over meanwhile.
+
+        Returns:
+            How many messages were in flight.
+        """
+        losses = self._losses
+        newest = self._window.newest
+        outgoing = self._window.everything(asyncio.get_running_loop().time())
+        in_flight = len(outgoing)
+        while outgoing:
+            for each in outgoing:
+                await self._write(each)
+            newest, known = self._window.newest, newest
+            outgoing = self._window.behind(known)
+        self._is_behind = losses != self._losses
+        return in_flight
 
     async def send(
         self,
@@ -157,7 +179,7 @@ class Publisher:
         retry_at = self._held.get(_kind(subject)) if self._held else None
         if retry_at is not None:  # it must not overtake what was refused
             self._window.delay(outgoing, retry_at)
-        elif self._is_listening and self._bus.is_connected:
+        elif not self._is_behind and self._bus.is_connected:
             await self._write(outgoing)
 
     async def publish(
@@ -227,8 +249,9 @@ class Publisher:
             self._finish(outgoing.token, BusError(f"{outgoing.subject}: too large a message"))
             return
         # What is not sent stays in the window; the deadline or the reconnect sends it again.
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await client.send(command)
+        if self._bus.is_connected:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await client.send(Repeated(command))
 
     def _on_answer(self, subject: str, _reply: str, _header: bytes, payload: bytes) -> None:
         token = int(subject.rpartition(".")[2])

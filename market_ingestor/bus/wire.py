@@ -22,6 +22,12 @@ _ONE_LINE: Final = str.maketrans("\r\n", "  ")
 _GAPS: Final = re.compile(rb"[ \t]+")
 
 
+class Repeated(bytes):
+    """A command whose maker sends it again on the next connection, so it need not wait for that."""
+
+    __slots__ = ()
+
+
 class Status(NamedTuple):
     """What a server says in place of a message.
 

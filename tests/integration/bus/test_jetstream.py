@@ -163,6 +163,32 @@ async def test_a_killed_server_loses_nothing_and_stores_nothing_twice(
     assert set(stored) == {str(number) for number in range(count)}
 
 
+async def test_what_a_lost_connection_took_along_comes_before_what_waited_for_it(
+    nats_server: NatsHandle,
+) -> None:
+    payload = bytes(200_000)
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+
+        async def feed(first: int, last: int) -> None:
+            for number in range(first, last):
+                await publisher.send("market.raw.a.S", b"%d " % number + payload, f"m{number}")
+                await asyncio.sleep(0)
+
+        await nats_server.pause()
+        feeding = asyncio.create_task(feed(0, 80))
+        await asyncio.sleep(0.2)
+        assert not feeding.done()  # it was more than sockets hold
+        await killed_and_started(nats_server)
+        await feeding
+        while not bus.is_connected:  # noqa: ASYNC110 - nats-py tells nobody
+            await asyncio.sleep(0.001)
+        await feed(80, 100)  # while everything is sent again
+        assert await publisher.drain(20)
+        last = (await bus.stream_state(subjects.RAW_STREAM)).last_sequence
+        stored = [int(each.split()[0]) for each in await read_all(bus, subjects.RAW_STREAM, last)]
+    assert stored == list(range(100))
+
+
 @pytest.mark.parametrize("is_known", [False, True])
 async def test_a_stream_made_anew_is_read_from_its_beginning_or_said_to_be_another(
     nats_server: NatsHandle, is_known: bool

@@ -56,6 +56,16 @@ def test_acknowledged_messages_are_not_resent() -> None:
     assert ids(sent.overdue(2.0)) == ["a2"]
 
 
+def test_what_was_added_behind_a_message_is_told_in_order() -> None:
+    sent = window()
+    for number in range(4):
+        sent.add("ab"[number % 2], b"", str(number), now=0)
+    known = sent.newest - 2
+    sent.remove(sent.newest)
+    assert ids(sent.behind(known)) == ["2"]
+    assert (ids(sent.behind(0)), ids(sent.behind(sent.newest))) == (["0", "1", "2"], [])
+
+
 def test_a_resend_gets_a_new_deadline() -> None:
     sent = window()
     sent.add("a", b"", "a1", now=0)
