@@ -75,14 +75,18 @@ class ConsumerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far a durable has come.
 
     Attributes:
+        delivered: Highest stream sequence given out.
         ack_floor: Highest stream sequence with everything at or below it acknowledged.
         pending: Messages not delivered yet.
         unacknowledged: Messages delivered and not acknowledged.
+        has_all: Whether it was made to deliver every message of the stream.
     """
 
+    delivered: int
     ack_floor: int
     pending: int
     unacknowledged: int
+    has_all: bool
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -358,9 +362,11 @@ class Bus:
                 return None
             raise
         return ConsumerState(
+            delivered=answer["delivered"]["stream_seq"],
             ack_floor=answer["ack_floor"]["stream_seq"],
             pending=answer["num_pending"],
             unacknowledged=answer["num_ack_pending"],
+            has_all=answer["config"]["deliver_policy"] == "all",
         )
 
     async def last_message(self, stream: str, subject: str) -> Stored | None:

@@ -289,22 +289,30 @@ SELECT market_set_columnstore($1, $2::interval)
 -- $1 the key of a duty only one process does at a time; held until the transaction ends.
 SELECT pg_try_advisory_xact_lock($1)
 
--- name: note_saved
--- $1 streams, $2 when each was made, $3 the savers' ack floor in it, $4 when the newest message of it
--- was stored: write it down. What is written is lowered by nothing but another stream. Floor and time
--- change together: a later time beside an older floor would speak of messages nobody saved.
-INSERT INTO market_saved AS known (stream, created, since, through, stored_at)
-SELECT stream, created, through, through, stored_at
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
-    AS found(stream, created, through, stored_at)
-ORDER BY stream
-ON CONFLICT (stream) DO UPDATE SET
-    created = excluded.created,
-    since = CASE known.created WHEN excluded.created THEN known.since ELSE excluded.since END,
-    through = excluded.through,
-    stored_at = excluded.stored_at,
-    updated_at = now()
-WHERE known.created <> excluded.created OR known.through < excluded.through
+-- name: prolong_saved
+-- $1 a stream, $2 when it was made, $3 where a stretch of it begins, $4 the savers' ack floor by now,
+-- $5 when the newest message of the stream was stored. Floor and time change together: a later time
+-- beside an older floor would speak of messages nobody saved.
+UPDATE market_saved SET through = $4, stored_at = $5, updated_at = now()
+WHERE stream = $1 AND created = $2 AND since = $3 AND through < $4
+
+-- name: begin_saved
+-- $1 to $5 as above: write down a stretch that continues none.
+INSERT INTO market_saved (stream, created, since, through, stored_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (stream, since) DO NOTHING
+
+-- name: prune_saved
+-- $1 a stream, $2 when it was made, $3 how many of its stretches are kept: those that reach furthest.
+DELETE FROM market_saved
+WHERE stream = $1 AND (
+    created <> $2
+    OR since NOT IN (
+        SELECT since FROM market_saved
+        WHERE stream = $1 AND created = $2
+        ORDER BY through DESC LIMIT $3
+    )
+)
 
 -- name: saved
 SELECT stream, created, since, through, stored_at FROM market_saved

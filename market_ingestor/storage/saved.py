@@ -7,6 +7,9 @@ and not in NATS, so that an empty database, or one from a backup, knows as much 
 A message is passed over only when three things agree: its sequence, the time at which the server
 stored it (a stream that lost its end gives sequences out again), and the stream's own creation
 time, asked for after the message arrived (a stream made anew gives all of them out again).
+
+What was given out while nobody watched may have been saved into another database, and this one be
+a backup put in its place: then a new stretch begins behind it.
 """
 
 import asyncio
@@ -25,22 +28,23 @@ from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import at, microseconds
-from market_ingestor.storage.timescale import Database, Record
+from market_ingestor.storage.timescale import Database, Record, Session
 
 _log = structlog.get_logger(__name__)
 
 STREAMS: Final = (subjects.RAW_STREAM, subjects.KLINE_STREAM, subjects.EVENT_STREAM)
 INTERVAL_S: Final = 1.0  # what is acknowledged within is saved again, and is a duplicate then
 BEGIN_S: Final = 3.0  # both servers answer in milliseconds, or the record has to wait
+STRETCHES_MAX: Final = 8  # of a stream; one begins with a saver that found more acknowledged
 ASK_S: Final = 2.0  # messages in hand wait for the answer, and come again after six seconds
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What of a stream was committed, or became a dead letter.
+    """A stretch of a stream of which all was committed, or became a dead letter.
 
     Attributes:
         created: When the stream was made (`bus.streams.created`).
-        since: Below and at this sequence nothing is known.
+        since: The sequence behind which it begins.
         through: The last sequence.
         stored_us: No message that the server stored later is meant, UTC microseconds.
     """
@@ -55,9 +59,49 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return whether a message of this very stream was saved. Pure."""
         return self.since < message.sequence <= self.through and message.stored_us <= self.stored_us
 
-    def is_news_to(self, known: "Saved | None") -> bool:
-        """Return whether this says more than what is known, or is about another stream. Pure."""
-        return known is None or known.created != self.created or known.through < self.through
+
+def watched(now: Saved, before: Saved | None) -> Saved:
+    """Return what a saver itself has watched of a stream, at first nothing. Pure.
+
+    Args:
+        now: From the newest message given out to the ack floor.
+        before: What this returned before, None when the database may have been another one then.
+    """
+    if before is None or before.created != now.created:
+        return msgspec.structs.replace(now, through=now.since)
+    return msgspec.structs.replace(
+        now, since=before.since, through=max(before.through, now.through)
+    )
+
+
+def news(seen: Saved, before: Saved | None, known: Sequence[Saved]) -> Saved | None:
+    """Return what is new in what was watched, None when that is nothing. Pure.
+
+    Args:
+        seen: What was watched until now.
+        before: What was watched at the last look.
+        known: What the database says.
+
+    Returns:
+        A known stretch that goes on, or else a new one.
+    """
+    if before is None or before.created != seen.created or seen.through <= before.through:
+        return None
+    continued = [
+        each
+        for each in known
+        if each.created == seen.created and each.since <= before.through <= each.through
+    ]
+    if any(each.through >= seen.through for each in continued):
+        return None  # another saver was faster
+    since = min((each.since for each in continued), default=before.through)
+    return msgspec.structs.replace(seen, since=since)
+
+
+def has_lost(known: Sequence[Saved], before: Sequence[Saved]) -> bool:
+    """Return whether a database forgot what it said before: it is another one by now. Pure."""
+    reached = {each.created: each.through for each in sorted(known, key=_reach)}
+    return any(each.through > reached.get(each.created, 0) for each in before)
 
 
 class SavedRecord:
@@ -69,7 +113,8 @@ class SavedRecord:
     def __init__(self, bus: Bus, database: Database) -> None:
         self._bus = bus
         self._database = database
-        self._known: dict[str, Saved] = {}
+        self._known: dict[str, tuple[Saved, ...]] = {}
+        self._watched: dict[str, Saved] = {}
 
     async def begin(self) -> None:
         """Read the record before anything is judged by it; without it all is saved again."""
@@ -97,28 +142,48 @@ class SavedRecord:
                 comes back, so nothing is known until then.
         """
         found = await self._floors()
-        news = [each for each in found if each.is_news_to(self._known.get(each.stream))]
         try:
-            rows = await self._exchange(news)
+            self._known = await self._exchange(found)
         except (StoreUnavailableError, RowRefusedError):
-            self._known = {}
+            self._known, self._watched = {}, {}
             raise
-        self._known = {row["stream"]: _saved(row) for row in rows}
 
-    async def _exchange(self, news: Sequence[Saved]) -> list[Record]:
+    async def _exchange(self, floors: Sequence[Saved]) -> dict[str, tuple[Saved, ...]]:
         async with self._database.transaction() as session:
-            if news:
-                await session.fetch(
-                    QUERIES["note_saved"],
-                    [each.stream for each in news],
-                    [each.created for each in news],
-                    [each.through for each in news],
-                    [at(each.stored_us) for each in news],
-                )
-            return await session.fetch(QUERIES["saved"])
+            known = _by_stream(await session.fetch(QUERIES["saved"]))
+            if any(has_lost(known.get(each, ()), self._known[each]) for each in self._known):
+                self._watched = {}
+            noted: list[Saved] = []
+            for each in floors:  # always in the same order, so that savers never lock each other
+                before = self._watched.get(each.stream)
+                self._watched[each.stream] = seen = watched(each, before)
+                stretches = known.get(each.stream, ())
+                found = news(seen, before, stretches)
+                if found is not None:
+                    await self._note(session, found, stretches)
+                    noted.append(found)
+            return _by_stream(await session.fetch(QUERIES["saved"])) if noted else known
+
+    @staticmethod
+    async def _note(session: Session, found: Saved, known: Sequence[Saved]) -> None:
+        time = at(found.stored_us)
+        if any((each.created, each.since) == (found.created, found.since) for each in known):
+            await session.fetch(
+                QUERIES["prolong_saved"],
+                found.stream,
+                found.created,
+                found.since,
+                found.through,
+                time,
+            )
+            return
+        await session.fetch(QUERIES["prune_saved"], found.stream, found.created, STRETCHES_MAX - 1)
+        await session.fetch(
+            QUERIES["begin_saved"], found.stream, found.created, found.since, found.through, time
+        )
 
     async def _floors(self) -> list[Saved]:
-        """Return how far the savers have come in each stream, as far as the bus answers."""
+        """Return how far the savers have come in each stream that the bus tells of."""
         found: list[Saved] = []
         for stream in STREAMS:
             with contextlib.suppress(*TROUBLE):
@@ -126,40 +191,42 @@ class SavedRecord:
         return found
 
     async def _floor(self, stream: str) -> Saved:
-        """Return how far the savers have come in a stream.
+        """Return what lies between the newest message given out and the savers' ack floor.
 
         The stream is asked first: all it held then that lies at or below the floor is acknowledged,
         whether it is deleted, or loses its end and fills again, before the floor is read.
         """
         info = await self._bus.api(f"STREAM.INFO.{stream}", timeout_s=ASK_S)
         durable = await self._bus.consumer_state(stream, subjects.SAVE_DURABLE)
+        if durable is not None and not durable.has_all:
+            durable = None  # made by hand to begin later: its floor tells nothing
         floor = durable.ack_floor if durable is not None else 0
-        through = min(floor, info["state"]["last_seq"])
         return Saved(
             stream=stream,
             created=streams.created(info),
-            since=through,
-            through=through,
+            since=durable.delivered if durable is not None else 0,
+            through=min(floor, info["state"]["last_seq"]),
             stored_us=_time_us(info["state"]["last_ts"]),
         )
 
     async def covered(self, stream: str, arrived: Sequence[Delivery]) -> frozenset[int]:
         """Return the sequences of those messages that were saved before, none in doubt."""
-        known = self._known.get(stream)
-        if known is None:
+        known = self._known.get(stream, ())
+        if not any(each.covers(message) for message in arrived for each in known):
             return frozenset()
-        found = frozenset(each.sequence for each in arrived if known.covers(each))
-        if found and not await self._is_of(stream, known.created):
-            return frozenset()
-        return found
+        created = await self._created(stream)
+        known = tuple(each for each in known if each.created == created)
+        return frozenset(
+            message.sequence for message in arrived if any(each.covers(message) for each in known)
+        )
 
-    async def _is_of(self, stream: str, created: str) -> bool:
-        """Return whether a stream is, by now, the one that was made then."""
+    async def _created(self, stream: str) -> str | None:
+        """Return when the stream that is there by now was made, None without an answer."""
         try:
             async with asyncio.timeout(ASK_S):
-                return (await self._bus.stream_state(stream)).created == created
+                return (await self._bus.stream_state(stream)).created
         except TROUBLE:
-            return False
+            return None
 
 
 def _time_us(text: str) -> int:
@@ -175,3 +242,14 @@ def _saved(row: Record) -> Saved:
         through=row["through"],
         stored_us=microseconds(row["stored_at"]),
     )
+
+
+def _by_stream(rows: Sequence[Record]) -> dict[str, tuple[Saved, ...]]:
+    found: dict[str, tuple[Saved, ...]] = {}
+    for each in map(_saved, rows):
+        found[each.stream] = (*found.get(each.stream, ()), each)
+    return found
+
+
+def _reach(stretch: Saved) -> int:
+    return stretch.through

@@ -126,8 +126,8 @@ MUTATIONS: Final = (
     Mutation(
         "a record of another stream is not believed",
         "market_ingestor/storage/saved.py",
-        "        if found and not await self._is_of(stream, known.created):\n",
-        "        if not found:\n",
+        "        known = tuple(each for each in known if each.created == created)\n",
+        "",
         f"{SAVED}::test_a_record_of_another_stream_is_not_believed",
     ),
     Mutation(

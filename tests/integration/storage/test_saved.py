@@ -148,6 +148,51 @@ async def test_an_empty_database_gets_the_whole_stream(
         assert saver.trades.committed == MESSAGES
 
 
+async def test_what_a_restored_database_lacks_is_saved_again(
+    bus: Bus, database: Database, feed: Feed, make_database: DatabaseMaker
+) -> None:
+    """Also when savers have worked on it before the durable was forgotten."""
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    dsn = make_database()
+    await migrate(dsn, use_timescale=False)
+    async with (
+        Database(dsn, stages=True, connections_max=CONNECTIONS) as lost,
+        saving(bus, lost),
+    ):
+        await acknowledged(bus, RAW, await send(feed, 1 + MESSAGES))
+    async with saving(bus, database):  # as if it were a backup of the other one
+        last = await feed.send(trade(1 + 2 * MESSAGES))
+        await recorded(database, last)
+    await forget(bus)
+    async with saving(bus, database) as saver:
+        await acknowledged(bus, RAW, last)
+        assert (saver.trades.skipped, saver.trades.committed) == (MESSAGES + 1, MESSAGES)
+    assert await count(database) == 2 * MESSAGES + 1
+
+
+async def test_a_durable_made_by_hand_to_begin_later_says_nothing(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    record = SavedRecord(bus, database)
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+        await record.look()
+    await send(feed, 1 + MESSAGES)
+    await forget(bus)
+    late = durable_config(subjects.SAVE_DURABLE, ack_wait_s=30, max_ack_pending=1_000)
+    async with PullReader(bus, RAW, late | {"deliver_policy": "new"}) as reader:
+        assert not await reader.next(0.2)
+        last = await feed.send(trade(1 + 2 * MESSAGES))
+        await reader.ack(await reader.next(5.0))
+        await acknowledged(bus, RAW, last)  # so the server says, of all
+    await record.look()
+    await forget(bus)
+    async with saving(bus, database):
+        await acknowledged(bus, RAW, last)
+    assert await count(database) == 2 * MESSAGES + 1
+
+
 async def test_a_record_of_another_stream_is_not_believed(
     bus: Bus, database: Database, feed: Feed
 ) -> None:
@@ -183,7 +228,9 @@ async def test_a_floor_that_falls_back_leaves_the_record_as_it_is(
     before = await rows(database, RECORD, RAW)
     await forget(bus)
     await feed.publish(subjects.mark("binance"), mark())
-    await SavedRecord(bus, database).look()  # one that knows nothing, so it asks to write
+    record = SavedRecord(bus, database)
+    await record.look()
+    await record.look()
     assert await rows(database, RECORD, RAW) == before
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from market_ingestor.bus.reader import Delivery
-from market_ingestor.storage.saved import Saved
+from market_ingestor.storage.saved import Saved, has_lost, news, watched
 
 STORED_US = 1_000_000
 
@@ -40,9 +40,38 @@ def test_a_message_is_covered_by_its_sequence_and_its_time(
     assert saved().covers(delivery(sequence, stored_us)) is is_covered
 
 
-def test_a_lower_floor_is_no_news_unless_it_is_of_another_stream() -> None:
-    assert saved().is_news_to(None)
-    assert saved(through=21).is_news_to(saved())
-    assert not saved(through=20).is_news_to(saved())
-    assert not saved(through=19).is_news_to(saved())
-    assert saved(created="now", through=19).is_news_to(saved())
+@pytest.mark.parametrize(
+    ("before", "seen", "found"),
+    [
+        (None, saved(since=5, through=30), None),  # who has just come knows nothing
+        (saved(through=20), saved(through=20), None),
+        (saved(through=20), saved(created="now", through=30), None),
+        (saved(through=20), saved(through=30), saved(since=10, through=30)),
+        (saved(through=15), saved(through=30), saved(since=10, through=30)),
+        (saved(through=15), saved(through=18), None),  # another saver was faster
+        (saved(through=21), saved(through=30), saved(since=21, through=30)),  # but for one
+        (saved(through=9), saved(through=30), saved(since=9, through=30)),
+    ],
+)
+def test_a_stretch_goes_on_only_from_where_it_was_watched(
+    before: Saved | None, seen: Saved, found: Saved | None
+) -> None:
+    assert news(seen, before, [saved(created="once", since=0, through=99), saved()]) == found
+
+
+def test_watching_begins_behind_what_was_given_out_and_never_goes_back() -> None:
+    """The floor may wait for a message while later ones went into another database."""
+    begun = watched(saved(since=8, through=5), None)
+    assert begun.through == 8
+    assert watched(saved(since=9, through=7), begun).through == 8
+    assert watched(saved(since=9, through=9), begun).through == 9
+    assert watched(saved(created="now", since=2, through=1), begun).through == 2
+
+
+def test_a_database_that_knows_less_than_it_did_is_another_one() -> None:
+    older, newer = saved(since=0, through=5), saved()
+    assert not has_lost([older, newer], [newer])
+    assert not has_lost([newer, older], [older, newer])
+    assert has_lost([older], [newer])
+    assert has_lost([], [newer])
+    assert has_lost([saved(created="now")], [newer])
