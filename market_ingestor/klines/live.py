@@ -19,8 +19,14 @@ from market_ingestor.model.period import BASE_PERIOD
 
 YIELD_AFTER: Final = 20  # symbols published before other tasks get their turn
 SHARE: Final = 0.25  # of time that telling may take
+REST_S_MAX: Final = 2.0  # a round that took longer waited for a server or was frozen itself
 # In intervals: by default half a second, which whoever asks how far a candle is (API) allows for.
 LONGER_EVERY: Final = 5
+
+
+def rest_s(took_s: float) -> float:
+    """Return how long to tell nothing after a round that took so many seconds. Pure."""
+    return min(took_s * (1 / SHARE - 1), REST_S_MAX)
 
 
 class _Longer:
@@ -90,7 +96,7 @@ class LiveCandles:
                 took_s += loop.time() - began_at
                 if number % YIELD_AFTER == 0:
                     await asyncio.sleep(0)
-            rest_until = loop.time() + took_s * (1 / SHARE - 1)
+            rest_until = loop.time() + rest_s(took_s)
 
     async def _publish(self, aggregator: Aggregator, now: float) -> None:
         messages: list[tuple[str, bytes]] = []
