@@ -6,6 +6,7 @@ above speaks of subjects, payloads and sequences.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -236,9 +237,10 @@ class Bus:
         """Call ``callback`` whenever the connection is lost, before there is another one."""
         self._lost.append(callback)
 
-    def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after every reconnection, until the connection is closed."""
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` after every reconnection; returns what ends that."""
         self._reconnected.append(callback)
+        return functools.partial(self._reconnected.remove, callback)
 
     async def close(self) -> None:
         """Send what is buffered, then close. Never raises."""

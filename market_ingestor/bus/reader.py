@@ -99,14 +99,17 @@ class PullReader:
         self._heard_at = 0.0
         self._gone = True
         self._end: Callable[[], Awaitable[None]] | None = None
+        self._end_doubts: Callable[[], None] | None = None
         self.pending = 0
 
     async def __aenter__(self) -> Self:
         self._end = await self._bus.client.listen(f"{self._inbox}.*", self._on_message)
-        self._bus.on_reconnect(self._doubt)
+        self._end_doubts = self._bus.on_reconnect(self._doubt)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._end_doubts is not None:
+            self._end_doubts()
         if self._end is not None:
             with contextlib.suppress(nats.errors.Error):
                 await self._end()

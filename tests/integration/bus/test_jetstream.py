@@ -1,6 +1,8 @@
 """Publishing and reading a real nats-server, also while it is killed under load."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -269,6 +271,16 @@ async def test_what_is_sent_again_is_stored_once(nats_server: NatsHandle) -> Non
         again = await publisher.publish("market.raw.a.S", b"x", "m1")
         assert (again.sequence, again.is_duplicate) == (first.sequence, True)
         assert (await bus.stream_state(subjects.RAW_STREAM)).messages == 1
+
+
+async def test_a_reader_that_has_ended_is_forgotten(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus:
+        async with OrderedReader(bus, subjects.RAW_STREAM, start_sequence=1) as reader:
+            assert not await reader.next(0.05)
+        ended = weakref.ref(reader)
+        del reader
+        gc.collect()
+        assert ended() is None
 
 
 async def test_readers_go_on_after_the_server_was_killed(nats_server: NatsHandle) -> None:
