@@ -108,6 +108,7 @@ class Publisher:
                     async with asyncio.timeout(TICK_S):
                         await self._resend_now.wait()
                 if not self._bus.is_connected:
+                    self._resend_now.clear()  # that connection is lost again: the next one sets it
                     continue
                 if self._resend_now.is_set():
                     self._resend_now.clear()

@@ -273,6 +273,19 @@ async def test_what_is_sent_again_is_stored_once(nats_server: NatsHandle) -> Non
         assert (await bus.stream_state(subjects.RAW_STREAM)).messages == 1
 
 
+@pytest.mark.timeout(10)  # nothing else would end a loop that waits for nothing
+async def test_a_connection_lost_again_at_once_stops_nobody(nats_server: NatsHandle) -> None:
+    async with connected(nats_server) as bus, publishing(bus) as publisher:
+        await publisher.publish("market.raw.a.S", b"1", "m1")
+        await nats_server.kill()
+        while bus.is_connected:  # noqa: ASYNC110 - nats-py tells nobody
+            await asyncio.sleep(0.01)
+        await bus._on_reconnected()  # noqa: SLF001 - as nats-py does, only too late
+        await nats_server.start()
+        async with asyncio.timeout(5):
+            assert (await publisher.publish("market.raw.a.S", b"2", "m2")).sequence == 2
+
+
 async def test_a_reader_that_has_ended_is_forgotten(nats_server: NatsHandle) -> None:
     async with connected(nats_server) as bus:
         async with OrderedReader(bus, subjects.RAW_STREAM, start_sequence=1) as reader:
