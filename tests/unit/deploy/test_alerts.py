@@ -121,7 +121,7 @@ def test_every_metric_of_ours_is_on_a_dashboard_or_in_an_alert() -> None:
 def test_words_of_logs_metrics_and_settings_in_the_runbook_are_those_of_the_code() -> None:
     package = DEPLOY.parent / "market_ingestor"
     code = "".join(path.read_text() for path in package.rglob("*.py"))
-    code += (DEPLOY.parent / "sql" / "0004_market_gaps.sql").read_text()
+    code += "".join(path.read_text() for path in (DEPLOY.parent / "sql").glob("*.sql"))
     for word in set(
         re.findall(r"`((?!timescaledb)[a-z]+(?:_[a-z]+)+)\b", (DEPLOY / "RUNBOOK.md").read_text())
     ):
