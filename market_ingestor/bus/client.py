@@ -21,6 +21,7 @@ from market_ingestor.bus.wire import Handler, MessageCutter, Repeated
 
 _log = structlog.get_logger(__name__)
 
+LOG_INTERVAL_S: Final = 30.0
 PLAIN_SCHEMES: Final = ("nats", "tls")  # TLS begins after the server has said hello
 
 
@@ -88,10 +89,12 @@ class BusClient(Client):
         super().__init__()
         self.must_encrypt = False
         self._cutter = MessageCutter(self._on_failure)
+        self._failure_logged_at = -LOG_INTERVAL_S
 
-    @staticmethod
-    def _on_failure(problem: Exception) -> None:
-        _log.error("message_handler_failed", exc_info=problem)
+    def _on_failure(self, problem: Exception) -> None:
+        if time.monotonic() - self._failure_logged_at >= LOG_INTERVAL_S:
+            self._failure_logged_at = time.monotonic()
+            _log.error("message_handler_failed", exc_info=problem)
 
     async def listen(self, subject: str, handler: Handler) -> Callable[[], Awaitable[None]]:
         """Call ``handler`` within the read for each message; returns what ends it.

@@ -142,7 +142,7 @@ class Publisher:
                 await self._write(each)
             newest, known = self._window.newest, newest
             outgoing = self._window.behind(known)
-        self._is_behind = losses != self._losses
+        self._is_behind = losses != self._losses or not self._bus.is_connected
         return in_flight
 
     async def send(

@@ -302,6 +302,14 @@ INSERT INTO market_saved (stream, created, since, through, stored_at)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (stream, since) DO NOTHING
 
+-- name: cut_saved
+-- $1 a stream, $2 when it was made, $3 its last sequence: nothing behind it is saved.
+WITH gone AS (
+    DELETE FROM market_saved WHERE stream = $1 AND created = $2 AND since >= $3
+)
+UPDATE market_saved SET through = $3, updated_at = now()
+WHERE stream = $1 AND created = $2 AND since < $3 AND through > $3
+
 -- name: prune_saved
 -- $1 a stream, $2 when it was made, $3 how many of its stretches are kept: those that reach furthest.
 DELETE FROM market_saved

@@ -5,8 +5,9 @@ the stream again. What the database remembers lets savers pass over what is stor
 and not in NATS, so that an empty database, or one from a backup, knows as much as it has.
 
 A message is passed over only when three things agree: its sequence, the time at which the server
-stored it (a stream that lost its end gives sequences out again), and the stream's own creation
-time, asked for after the message arrived (a stream made anew gives all of them out again).
+stored it (a stream that lost its end gives sequences out again; seen short, its end is forgotten
+here too), and the stream's own creation time, asked for after the message arrived (a stream made
+anew gives all of them out again).
 
 What was given out while nobody watched may have been saved into another database, and this one be
 a backup put in its place: then a new stretch begins behind it.
@@ -22,7 +23,7 @@ import msgspec
 import structlog
 
 from market_ingestor.bus import streams, subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.faults import RowRefusedError
@@ -214,19 +215,36 @@ class SavedRecord:
         known = self._known.get(stream, ())
         if not any(each.covers(message) for message in arrived for each in known):
             return frozenset()
-        created = await self._created(stream)
-        known = tuple(each for each in known if each.created == created)
+        state = await self._state(stream)
+        if state is None:
+            return frozenset()
+        known = tuple(each for each in known if each.created == state.created)
+        if any(each.through > state.last_sequence for each in known):
+            await self._cut(state)
+            return frozenset()
         return frozenset(
             message.sequence for message in arrived if any(each.covers(message) for each in known)
         )
 
-    async def _created(self, stream: str) -> str | None:
-        """Return when the stream that is there by now was made, None without an answer."""
+    async def _state(self, stream: str) -> StreamState | None:
+        """Return what the stream that is there by now holds, None without an answer."""
         try:
             async with asyncio.timeout(ASK_S):
-                return (await self._bus.stream_state(stream)).created
+                return await self._bus.stream_state(stream)
         except TROUBLE:
             return None
+
+    async def _cut(self, state: StreamState) -> None:
+        """Forget what a stream has lost: its clock may lag, too, and the times tell nothing."""
+        _log.warning("saved_cut", stream=state.name, last_sequence=state.last_sequence)
+        try:
+            async with self._database.transaction() as session:
+                await session.fetch(
+                    QUERIES["cut_saved"], state.name, state.created, state.last_sequence
+                )
+                self._known = _by_stream(await session.fetch(QUERIES["saved"]))
+        except (StoreUnavailableError, RowRefusedError):
+            self._known, self._watched = {}, {}
 
 
 def _time_us(text: str) -> int:

@@ -126,7 +126,7 @@ MUTATIONS: Final = (
     Mutation(
         "a record of another stream is not believed",
         "market_ingestor/storage/saved.py",
-        "        known = tuple(each for each in known if each.created == created)\n",
+        "        known = tuple(each for each in known if each.created == state.created)\n",
         "",
         f"{SAVED}::test_a_record_of_another_stream_is_not_believed",
     ),

@@ -1,6 +1,8 @@
 """A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +171,32 @@ async def test_what_a_restored_database_lacks_is_saved_again(
         await acknowledged(bus, RAW, last)
         assert (saver.trades.skipped, saver.trades.committed) == (MESSAGES + 1, MESSAGES)
     assert await count(database) == 2 * MESSAGES + 1
+
+
+async def test_a_stream_that_lost_its_end_is_not_believed_to_be_whole(
+    nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed, tmp_path: Path
+) -> None:
+    """Not even if the clock of its server was put back as well, as with a machine's snapshot."""
+    store = nats_server.server.log_path.parent.parent
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    await nats_server.kill()
+    shutil.copytree(store, tmp_path / "snapshot")
+    await nats_server.start()
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1 + MESSAGES))
+    await nats_server.kill()
+    shutil.copytree(tmp_path / "snapshot", store, dirs_exist_ok=True)
+    await nats_server.start()
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    await rows(database, "UPDATE market_saved SET stored_at = $1", tomorrow)
+    async with saving(bus, database):
+        first = await feed.send(trade(1 + 2 * MESSAGES))
+        await acknowledged(bus, RAW, first)
+        last = await send(feed, 2 + 2 * MESSAGES)
+        await acknowledged(bus, RAW, last)
+    assert (first, last) == (1 + MESSAGES, 1 + 2 * MESSAGES)
+    assert await count(database) == 3 * MESSAGES + 1
 
 
 async def test_a_durable_made_by_hand_to_begin_later_says_nothing(
