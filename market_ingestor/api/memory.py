@@ -28,10 +28,8 @@ from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.listings import follow_listings
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
-from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.kline import Kline
 from market_ingestor.model.listing import ListingBook
-from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.stats import Stats
 from market_ingestor.model.trade import Source
 
@@ -200,7 +198,7 @@ class Memory:
 
     def _on_kline(self, arrived: Delivery) -> None:
         try:
-            kline = _checked_kline(arrived.subject, arrived.payload)
+            kline = codec.candle(arrived.subject, arrived.payload)
         except DecodeError as problem:
             self._reject(problem)
             return
@@ -209,7 +207,7 @@ class Memory:
 
     def _on_live(self, subject: str, payload: bytes) -> None:
         try:
-            self.open.put(_checked_kline(subject, payload))
+            self.open.put(codec.candle(subject, payload))
         except DecodeError as problem:
             self._reject(problem)
 
@@ -267,7 +265,7 @@ class Memory:
                 if not mark.end:
                     self.feeds.mark(mark.exchange, mark.symbols, mark.received_us)
                 return
-            _check_names(subject, address.exchange, address.symbol)
+            subjects.names(subject)  # or it is a DecodeError
             batch = _batch.decode(payload)
             if batch.source == "ws" and batch.n > 1:  # the first one of a feed follows nothing
                 instrument = (address.exchange, address.symbol)
@@ -307,26 +305,9 @@ class Memory:
             _log.warning("message_rejected", subject=problem.subject, reason=problem.reason)
 
 
-def _checked_kline(subject: str, payload: bytes) -> Kline:
-    """Return a candle that is what its subject says."""
-    kline = codec.kline(subject, payload)
-    names = (kline.exchange, kline.symbol, kline.period)
-    if names != subjects.parse_kline(subject) or kline.period not in PERIOD_MS:
-        raise DecodeError(subject, "the candle belongs to another subject")
-    _check_names(subject, kline.exchange, kline.symbol)
-    return kline
-
-
 def _checked_stats(subject: str, payload: bytes) -> Stats:
     """Return statistics that are what their subject says."""
     stats = codec.stats(subject, payload)
-    _check_names(subject, stats.exchange, stats.symbol)
-    if subject != subjects.stats(stats.exchange, stats.symbol):
+    if (stats.exchange, stats.symbol) != subjects.instrument_of(subject):
         raise DecodeError(subject, "the statistics belong to another subject")
     return stats
-
-
-def _check_names(subject: str, exchange: str, symbol: str) -> None:
-    """Raise `DecodeError` unless both are what subjects and tables may have."""
-    if not is_exchange_name(exchange) or not is_symbol_name(symbol):
-        raise DecodeError(subject, "not the names of an exchange and a symbol")

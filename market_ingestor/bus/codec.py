@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from market_ingestor.bus import subjects
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.kline import Kline
@@ -76,6 +77,14 @@ def mark(subject: str, payload: bytes) -> Mark:
 def kline(subject: str, payload: bytes) -> Kline:
     """Decode a candle."""
     return _decode(_kline, subject, payload)
+
+
+def candle(subject: str, payload: bytes) -> Kline:
+    """Decode a candle that is what its subject says, whoever published it."""
+    found = kline(subject, payload)
+    if (found.exchange, found.symbol, found.period) != subjects.candle_of(subject):
+        raise DecodeError(subject, "the candle belongs to another subject")
+    return found
 
 
 def event(subject: str, payload: bytes) -> MarketEvent:

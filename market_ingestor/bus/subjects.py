@@ -4,6 +4,7 @@ The only place that builds or takes apart a subject. Tokens from outside are che
 they touch a subject: a blank, dot, ``*`` or ``>`` would change what is addressed.
 """
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from market_ingestor.errors import DecodeError
@@ -23,6 +24,8 @@ MEMBERS_BUCKET: Final = "market_members"
 STATE_BUCKET: Final = "market_klines_state"
 STATE_HISTORY: Final = 4  # records kept of each partition: one may turn out to be unreadable
 INSTRUMENTS_BUCKET: Final = "market_instruments"
+
+KNOWN_MAX: Final = 32_768  # subjects remembered: of 2,500 instruments with 13 periods
 
 MARK_TOKEN: Final = "_"  # noqa: S105 - a subject token, no secret
 
@@ -147,6 +150,48 @@ def parse_kline(subject: str) -> KlineAddress:
     if len(tokens) != 5 or tokens[0] != "market" or tokens[1] not in {"kline", "live"}:  # noqa: PLR2004 - the form above
         raise DecodeError(subject, "not a candle subject")
     return KlineAddress(tokens[2], tokens[3], tokens[4])
+
+
+@lru_cache(KNOWN_MAX)
+def names(subject: str) -> tuple[str, str]:
+    """Return exchange and symbol, or `MARK_TOKEN`, of a subject that has them as all have.
+
+    Raises:
+        DecodeError: They are no names that may go into messages and tables.
+    """
+    tokens = subject.split(".")
+    exchange, symbol = (tokens[2], tokens[3]) if len(tokens) > 3 else ("", "")  # noqa: PLR2004 - market.kind.exchange.symbol
+    if not is_exchange_name(exchange) or not (symbol == MARK_TOKEN or is_symbol_name(symbol)):
+        raise DecodeError(subject, "not the names of an exchange and a symbol")
+    return exchange, symbol
+
+
+@lru_cache(KNOWN_MAX)
+def candle_of(subject: str) -> KlineAddress:
+    """Return what `parse_kline` does, of names as `names` has them and a period that there is.
+
+    Raises:
+        DecodeError: It is another subject.
+    """
+    address = parse_kline(subject)
+    if address[:2] != names(subject) or address.symbol == MARK_TOKEN:
+        raise DecodeError(subject, "not the names of an exchange and a symbol")
+    if address.period not in PERIOD_MS:
+        raise DecodeError(subject, "no period")
+    return address
+
+
+@lru_cache(KNOWN_MAX)
+def instrument_of(stats_subject: str) -> tuple[str, str]:
+    """Return exchange and symbol of a subject as `stats` makes it.
+
+    Raises:
+        DecodeError: It is another subject.
+    """
+    exchange, symbol = names(stats_subject)
+    if symbol == MARK_TOKEN or stats_subject != stats(exchange, symbol):
+        raise DecodeError(stats_subject, "not a subject of statistics")
+    return exchange, symbol
 
 
 def batch_id(feed: str, symbol: str, n: int) -> str:

@@ -22,13 +22,9 @@ from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery, OrderedReader
 from market_ingestor.errors import DecodeError
 from market_ingestor.model.exchange import (
-    is_exchange_name,
     is_simulated,
-    is_symbol_name,
     simulated_name,
 )
-from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import PERIOD_MS
 from market_ingestor.model.trade import TradeBatch
 from market_ingestor.push import positions
 from market_ingestor.push.binance.desk import BinanceDesk
@@ -295,7 +291,7 @@ class Gateway:
 
     def _on_candle(self, arrived: Delivery) -> None:
         try:
-            kline = _kline(arrived.subject, arrived.payload)
+            kline = codec.candle(arrived.subject, arrived.payload)
         except DecodeError as problem:
             self._reject(problem)
             self._hub.ring.skip(arrived.sequence)
@@ -307,7 +303,7 @@ class Gateway:
 
     def _on_live(self, subject: str, payload: bytes) -> None:
         try:
-            kline = _kline(subject, payload)
+            kline = codec.candle(subject, payload)
         except DecodeError as problem:
             self._reject(problem)
             return
@@ -316,7 +312,7 @@ class Gateway:
 
     def _on_stats(self, subject: str, payload: bytes) -> None:
         try:
-            exchange, symbol = _names(subject)
+            exchange, symbol = subjects.names(subject)
             _any_json.decode(payload)
         except DecodeError as problem:
             self._reject(problem)
@@ -339,7 +335,7 @@ class Gateway:
 
     def _on_event(self, arrived: Delivery) -> None:
         try:
-            names = _names(arrived.subject)
+            names = subjects.names(arrived.subject)
             codec.event(arrived.subject, arrived.payload)
         except DecodeError as problem:
             self._reject(problem)
@@ -405,33 +401,12 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _names(subject: str) -> tuple[str, str]:
-    """Return exchange and symbol of a subject; they go into messages, so they must be clean."""
-    tokens = subject.split(".")
-    exchange, symbol = (tokens[2], tokens[3]) if len(tokens) > 3 else ("", "")  # noqa: PLR2004 - market.kind.exchange.symbol
-    if not is_exchange_name(exchange) or not (
-        symbol == subjects.MARK_TOKEN or is_symbol_name(symbol)
-    ):
-        raise DecodeError(subject, "not the names of an exchange and a symbol")
-    return exchange, symbol
-
-
 def _batch(subject: str, payload: bytes) -> TradeBatch[str] | None:
     """Return trades that are what their subject says; None for a mark, which has none."""
-    names = _names(subject)
+    names = subjects.names(subject)
     if names[1] == subjects.MARK_TOKEN:
         return None
     batch = codec.text_batch(subject, payload)
     if (batch.exchange, batch.symbol) != names:
         raise DecodeError(subject, "the trades belong to another subject")
     return batch
-
-
-def _kline(subject: str, payload: bytes) -> Kline:
-    """Return a candle that is what its subject says."""
-    names = _names(subject)
-    kline = codec.kline(subject, payload)
-    period = subjects.parse_kline(subject).period
-    if (kline.exchange, kline.symbol, kline.period) != (*names, period) or period not in PERIOD_MS:
-        raise DecodeError(subject, "the candle belongs to another subject")
-    return kline

@@ -52,3 +52,30 @@ def test_a_batch_id_names_feed_symbol_and_number() -> None:
 def test_a_kline_id_changes_with_its_revision() -> None:
     one = subjects.kline_id("market.kline.a.B.1m", 60_000, 1, "ff")
     assert one != subjects.kline_id("market.kline.a.B.1m", 60_000, 2, "ff")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "market.live.okx.BTCUSDT",
+        "market.live.okx.BTCUSDT.1m.x",
+        "market.live.okx.BTCUSDT.7m",
+        "market.live.okx._.1m",
+        "market.live.OKX!.BTCUSDT.1m",
+        "market.raw.okx.BTCUSDT.1m",
+    ],
+)
+def test_a_candle_is_taken_from_subjects_that_tables_could_hold_only(subject: str) -> None:
+    assert subjects.candle_of("market.live.okx.BTCUSDT.1m") == ("okx", "BTCUSDT", "1m")
+    with pytest.raises(DecodeError):
+        subjects.candle_of(subject)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["market.stats.okx", "market.stats.okx._", "market.stats.okx.BTCUSDT.x", "market.raw.okx.A"],
+)
+def test_statistics_are_taken_from_subjects_as_we_make_them_only(subject: str) -> None:
+    assert subjects.instrument_of("market.stats.okx.BTCUSDT") == ("okx", "BTCUSDT")
+    with pytest.raises(DecodeError):
+        subjects.instrument_of(subject)
