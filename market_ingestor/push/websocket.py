@@ -112,9 +112,18 @@ class _Connection(ServerConnection):
                 return
         super().process_event(event)
 
+    @property
+    def takes_data(self) -> bool:
+        """Return whether anything may still be written.
+
+        Nonsense that comes with a handshake ends what is written before the handshake is done:
+        the protocol is open then, and its socket takes nothing.
+        """
+        return self.protocol.state is State.OPEN and not self.protocol.eof_sent
+
     def give_up(self, reason: str) -> None:
         """Say why, as far as the client reads, and close."""
-        if self.protocol.state is State.OPEN:
+        if self.takes_data:
             self.protocol.send_close(POLICY, reason)
             self.send_data()
         self.abort()
@@ -126,11 +135,7 @@ class _Connection(ServerConnection):
 
     def send_data(self) -> None:
         """Write what the protocol has to say; behind a closing frame there may be nothing more."""
-        if (
-            self.client is not None
-            and self.pump is not None
-            and self.protocol.state is not State.OPEN
-        ):
+        if self.client is not None and self.pump is not None and not self.takes_data:
             self.pump.unseat(self.client)
         super().send_data()
 
@@ -159,7 +164,7 @@ class _Socket:
         return self._connection.transport.get_write_buffer_size()
 
     def write(self, batch: Sequence[Message], *, as_array: bool) -> None:
-        if self._connection.protocol.state is State.OPEN:
+        if self._connection.takes_data:
             encode = messages.array_frame if as_array else messages.frames
             self._connection.transport.write(encode(batch))
 
@@ -169,14 +174,14 @@ class _Socket:
 
     @property
     def seat(self) -> Seat | None:
-        if self._connection.protocol.state is not State.OPEN:
+        if not self._connection.takes_data:
             return None
         transport = self._connection.transport
         return Seat(transport.get_write_buffer_size, transport.write)
 
     def close(self, code: int, reason: str) -> None:
         # The frame goes out now; the connection's own task sees to the rest.
-        if self._connection.protocol.state is State.OPEN:
+        if self._connection.takes_data:
             self._connection.protocol.send_close(code, reason)
             self._connection.send_data()
 

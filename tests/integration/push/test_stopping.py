@@ -1,6 +1,7 @@
 """A gateway that stops closes every client, and waits for none."""
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack
 
 import pytest
@@ -8,6 +9,7 @@ import websockets.exceptions
 from websockets.asyncio.client import connect
 
 from tests.integration.push.harness import TOPIC, PushClient, client, gateway, market
+from tests.support.crowd import HANDSHAKE
 from tests.support.servers import NatsHandle
 
 pytestmark = pytest.mark.anyio
@@ -41,3 +43,20 @@ async def test_stop_tells_a_crowd_and_waits_for_no_handshake(nats_server: NatsHa
             await each.connection.wait_closed()
             assert each.connection.close_code == 1001
         half_open.close()
+
+
+async def test_stop_meets_clients_whose_nonsense_came_with_their_handshake(
+    nats_server: NatsHandle,
+) -> None:
+    """The library ends what it writes before it says that the handshake is done."""
+    nonsense = HANDSHAKE + b"\xff" * 64
+    async with market(nats_server.url):
+        for _ in range(5):
+            async with gateway(nats_server.url, max_clients_per_address=10_000) as push:
+                address = ("127.0.0.1", push.port)
+                sockets = [socket.create_connection(address) for _ in range(100)]
+                for each in sockets:
+                    each.sendall(nonsense)
+                    await asyncio.sleep(0)
+            for each in sockets:
+                each.close()
