@@ -17,7 +17,6 @@ def user(name: str, rights: RoleRights) -> str:
     def allowed(subjects: tuple[str, ...]) -> str:
         return "\n".join(f'          "{subject}"' for subject in subjects)
 
-    replies = "        allow_responses: true\n" if rights.may_reply else ""
     return f"""\
     {{
       user: "{name}"
@@ -29,7 +28,7 @@ def user(name: str, rights: RoleRights) -> str:
         subscribe: [
 {allowed(rights.subscribe)}
         ]
-{replies}      }}
+      }}
     }}
 """
 

@@ -19,13 +19,13 @@ from nats.aio.msg import Msg
 from nats.js.api import Header
 from nats.js.errors import APIError, BucketNotFoundError, NoStreamResponseError, NotFoundError
 
-from market_ingestor.bus import streams
+from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.bucket import Bucket
 from market_ingestor.bus.cancellation import heeding_cancellation
 from market_ingestor.bus.client import BusClient
 from market_ingestor.bus.login import Login
 from market_ingestor.bus.refusals import Refusals
-from market_ingestor.bus.wire import publication
+from market_ingestor.bus.wire import publication, status
 from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
@@ -279,11 +279,21 @@ class Bus:
         Raises:
             TimeoutError, nats.errors.Error: Those who are there did not answer.
         """
+        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def take(_subject: str, _reply: str, header: bytes, answer: bytes) -> None:
+            if not answered.done():
+                answered.set_result(answer if status(header) is None else None)
+
+        reply = f"{subjects.ANSWERS}.{self.client.new_inbox().rpartition('.')[2]}"
+        end = await self.client.listen(reply, take)
         try:
-            message = await self.client.request(subject, payload, timeout=timeout_s)
-        except nats.errors.NoRespondersError:
-            return None
-        return message.data
+            await self.client.send(publication(subject, payload, reply=reply))
+            async with asyncio.timeout(timeout_s):
+                return await answered
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await end()
 
     async def answer_core(
         self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]

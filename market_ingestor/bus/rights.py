@@ -19,14 +19,14 @@ _READ: Final = (
     "$JS.FC.>",  # flow control of the consumers behind key-value reads
 )
 _INBOX: Final = "_INBOX.>"
+_ANSWERS: Final = f"{subjects.ANSWERS}.>"
 
 
 class RoleRights(NamedTuple):
-    """Subjects a role may publish to and subscribe to, and whether it may answer requests."""
+    """Subjects a role may publish to and subscribe to."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    may_reply: bool = False
 
 
 def _bucket(name: str) -> str:
@@ -49,6 +49,7 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             subjects.RAW_ALL,
             subjects.EVENT_ALL,
             subjects.dead("ingest"),
+            _ANSWERS,
             _bucket(subjects.CONTROL_BUCKET),
             _bucket(subjects.MEMBERS_BUCKET),
             _bucket(subjects.INSTRUMENTS_BUCKET),
@@ -56,7 +57,6 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             _making(subjects.MEMBERS_BUCKET),
         ),
         (_INBOX, _bucket(subjects.CONTROL_BUCKET), subjects.CONTROL_ALL),
-        may_reply=True,
     ),
     "klines": RoleRights(
         (
@@ -94,6 +94,12 @@ ROLE_RIGHTS: Final[dict[str, RoleRights]] = {
             _making(subjects.CONTROL_BUCKET),
             subjects.CONTROL_ALL,
         ),
-        (_INBOX, subjects.LIVE_ALL, subjects.STATS_ALL, _bucket(subjects.CONTROL_BUCKET)),
+        (
+            _INBOX,
+            _ANSWERS,
+            subjects.LIVE_ALL,
+            subjects.STATS_ALL,
+            _bucket(subjects.CONTROL_BUCKET),
+        ),
     ),
 }

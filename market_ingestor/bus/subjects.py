@@ -37,6 +37,10 @@ EVENT_ALL: Final = "market.event.>"
 DEAD_ALL: Final = "market.dead.>"
 CONTROL_ALL: Final = "market.control.>"
 CONTROL_SYMBOL: Final = "market.control.symbol"  # asks ingest which symbol a person means
+# Where answers go. Not to an inbox: the server's ``allow_responses`` remembers the reply subject of
+# every message a user is given for two minutes, deliveries of streams too, and from 4,096 on looks
+# through all of them at each message (client.go of 2.9.10): the stream stood still for a minute.
+ANSWERS: Final = "market.control.answer"
 
 
 class RawAddress(NamedTuple):

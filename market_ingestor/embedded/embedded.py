@@ -28,12 +28,10 @@ class NatsRights(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         publish: Subjects (wildcards allowed) to publish to; none means nothing may be published.
         subscribe: Subjects to subscribe to; none means nothing may be.
-        may_reply: Whether a request that was received may be answered, whatever its reply subject.
     """
 
     publish: Sequence[str]
     subscribe: Sequence[str]
-    may_reply: bool = False
 
 
 class Embedded:
@@ -151,7 +149,6 @@ class Embedded:
                 password=password_for(path, f"nats/{name}"),
                 publish=rights.publish,
                 subscribe=rights.subscribe,
-                may_reply=rights.may_reply,
             )
             for name, rights in self._nats_rights.items()
         ]

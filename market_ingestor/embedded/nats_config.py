@@ -23,14 +23,12 @@ class NatsUser(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         password: The password, in plain text.
         publish: Subjects (wildcards allowed) to publish to; none means nothing may be published.
         subscribe: Subjects to subscribe to; none means nothing may be.
-        may_reply: Whether a request that was received may be answered, whatever its reply subject.
     """
 
     name: str
     password: str
     publish: Sequence[str] = (">",)
     subscribe: Sequence[str] = (">",)
-    may_reply: bool = False
 
 
 class NatsSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -75,11 +73,10 @@ def render(settings: NatsSettings) -> str:
 
 
 def _user(user: NatsUser) -> str:
-    replies = ", allow_responses: true" if user.may_reply else ""
     return (
         f"    {{ user: {_quoted(user.name)}, password: {_quoted(user.password)},"
         f" permissions: {{ publish: {_subjects(user.publish)},"
-        f" subscribe: {_subjects(user.subscribe)}{replies} }} }}"
+        f" subscribe: {_subjects(user.subscribe)} }} }}"
     )
 
 

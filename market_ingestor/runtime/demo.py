@@ -89,7 +89,7 @@ async def demo(options: DemoOptions) -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     rights = {
-        name: NatsRights(publish=each.publish, subscribe=each.subscribe, may_reply=each.may_reply)
+        name: NatsRights(publish=each.publish, subscribe=each.subscribe)
         for name, each in ROLE_RIGHTS.items()
     }
     _say(f"starting nats-server and PostgreSQL in {options.folder}")

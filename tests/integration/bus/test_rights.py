@@ -31,7 +31,6 @@ def guarded_server(make_nats_server: Callable[..., NatsHandle]) -> NatsHandle:
             password=name,
             publish=each.publish,
             subscribe=each.subscribe,
-            may_reply=each.may_reply,
         )
         for name, each in ROLE_RIGHTS.items()
     ]

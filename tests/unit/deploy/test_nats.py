@@ -13,3 +13,8 @@ def test_users_are_what_their_script_writes() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert (FOLDER / "users.conf").read_text() == script.rendered()
+
+
+def test_nobody_makes_the_server_remember_where_each_message_could_be_answered() -> None:
+    """Beyond some thousand deliveries that takes all of its time (`bus.subjects.ANSWERS`)."""
+    assert "allow_responses" not in (FOLDER / "users.conf").read_text()

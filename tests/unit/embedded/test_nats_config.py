@@ -31,10 +31,3 @@ def test_allowed_subjects_are_listed() -> None:
 def test_no_allowed_subject_means_none_and_not_all() -> None:
     user = NatsUser(name="reader", password="p", publish=(), subscribe=("a",))
     assert 'publish: { deny: [">"] }' in render(settings(user))
-
-
-def test_only_who_may_reply_is_allowed_responses() -> None:
-    silent = NatsUser(name="a", password="p")
-    replying = NatsUser(name="b", password="p", may_reply=True)
-    lines = [line for line in render(settings(silent, replying)).splitlines() if "user:" in line]
-    assert ["allow_responses: true" in line for line in lines] == [False, True]
