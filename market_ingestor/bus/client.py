@@ -5,6 +5,7 @@ writes, and messages that come by the thousand take a short way (`bus.wire`). Co
 logging in, finding servers and coming back to them are nats-py's.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
-from market_ingestor.bus.wire import Handler, MessageCutter, Repeated
+from market_ingestor.bus.wire import Handler, MessageCutter, Repeated, publication, status
 
 _log = structlog.get_logger(__name__)
 
@@ -135,6 +136,25 @@ class BusClient(Client):
         await self._send_command(commands)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    async def ask(self, subject: str, payload: bytes, *, reply: str) -> bytes | None:
+        """Return the first answer to come to ``reply``, None when the server says nobody listens.
+
+        Waits as long as it takes, also for nothing when the connection is lost.
+        """
+        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def take(_subject: str, _reply: str, header: bytes, answer: bytes) -> None:
+            if not answered.done():
+                answered.set_result(answer if status(header) is None else None)
+
+        end = await self.listen(reply, take)
+        try:
+            await self.send(publication(subject, payload, reply=reply))
+            return await answered
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await end()
 
     def abandon(self) -> None:
         """Close the sockets of a connection that never came about; nats-py leaves them behind."""

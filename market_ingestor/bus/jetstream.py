@@ -25,7 +25,7 @@ from market_ingestor.bus.cancellation import heeding_cancellation
 from market_ingestor.bus.client import BusClient
 from market_ingestor.bus.login import Login
 from market_ingestor.bus.refusals import Refusals
-from market_ingestor.bus.wire import publication, status
+from market_ingestor.bus.wire import publication
 from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
 
 _log = structlog.get_logger(__name__)
@@ -279,21 +279,9 @@ class Bus:
         Raises:
             TimeoutError, nats.errors.Error: Those who are there did not answer.
         """
-        answered: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-
-        def take(_subject: str, _reply: str, header: bytes, answer: bytes) -> None:
-            if not answered.done():
-                answered.set_result(answer if status(header) is None else None)
-
         reply = f"{subjects.ANSWERS}.{self.client.new_inbox().rpartition('.')[2]}"
-        end = await self.client.listen(reply, take)
-        try:
-            await self.client.send(publication(subject, payload, reply=reply))
-            async with asyncio.timeout(timeout_s):
-                return await answered
-        finally:
-            with contextlib.suppress(nats.errors.Error):
-                await end()
+        async with asyncio.timeout(timeout_s):
+            return await self.client.ask(subject, payload, reply=reply)
 
     async def answer_core(
         self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]

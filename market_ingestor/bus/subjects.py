@@ -178,10 +178,8 @@ def candle_of(subject: str) -> KlineAddress:
         DecodeError: It is another subject.
     """
     address = parse_kline(subject)
-    if address[:2] != names(subject) or address.symbol == MARK_TOKEN:
-        raise DecodeError(subject, "not the names of an exchange and a symbol")
-    if address.period not in PERIOD_MS:
-        raise DecodeError(subject, "no period")
+    if names(subject)[1] == MARK_TOKEN or address.period not in PERIOD_MS:
+        raise DecodeError(subject, "not a candle that there can be")
     return address
 
 

@@ -1,7 +1,7 @@
 """NATS as it goes over the wire: cutting messages out of it, and making commands. Pure.
 
 nats-py takes 15 us for a message with a header (five patterns, a queue, another task's turn), and
-twelve to make a command. Where there are thousands a second this takes their place; everything
+ten to make a command. Where there are thousands a second this takes their place; everything
 else that a server says goes on to nats-py as it came.
 Source: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
