@@ -18,7 +18,7 @@ from market_ingestor.model.event import WHOLE_FEED, MarketEvent
 from market_ingestor.model.exchange import is_exchange_name, is_symbol_name
 from market_ingestor.model.fitness import ID_CHARS_MAX, TIME_US_MAX, is_trade_id, unfit
 from market_ingestor.model.kline import Kline
-from market_ingestor.model.period import PERIOD_MS, WEEK_MS
+from market_ingestor.model.period import WEEK_MS
 from market_ingestor.model.trade import TRADE_ID_MAX, Source, TextTrade
 from market_ingestor.storage.times import instant_text
 
@@ -148,9 +148,8 @@ def trade_rows(subject: str, payload: bytes, sequence: int) -> TradeRows:
 @functools.lru_cache(maxsize=ADDRESSES_MAX)
 def _raw_address(subject: str) -> subjects.RawAddress:
     """Return what a raw subject addresses, once it is known to be fit for a table."""
-    address = subjects.parse_raw(subject)
-    _check_names(subject, address.exchange, address.symbol or "")
-    return address
+    subjects.names(subject)
+    return subjects.parse_raw(subject)
 
 
 def _are_plain(trades: list[TextTrade]) -> bool:
@@ -180,22 +179,13 @@ def _are_plain(trades: list[TextTrade]) -> bool:
     )
 
 
-def _check_names(subject: str, exchange: str, symbol: str) -> None:
-    if not is_exchange_name(exchange) or not is_symbol_name(symbol):
-        raise DecodeError(subject, "names that no table can hold")
-
-
 def kline_row(subject: str, payload: bytes, sequence: int) -> Row:
     """Return the row of one version of a closed candle.
 
     Raises:
         DecodeError: It is none, or not that of its subject.
     """
-    kline = codec.kline(subject, payload)
-    address = subjects.parse_kline(subject)
-    if (kline.exchange, kline.symbol, kline.period) != address:
-        raise DecodeError(subject, f"a candle of {kline.exchange} {kline.symbol} {kline.period}")
-    _check_names(subject, kline.exchange, kline.symbol)
+    kline = codec.candle(subject, payload)
     problem = _kline_problem(kline)
     if problem is not None:
         raise DecodeError(subject, problem)
@@ -220,7 +210,7 @@ def _kline_problem(kline: Kline) -> str | None:
     if not kline.closed or not 1 <= kline.revision < 2**31:
         return "not a version of a closed candle"
     # The week of the first trade time there can be begins before it.
-    if kline.period not in PERIOD_MS or not -WEEK_MS < kline.open_time < TIME_US_MAX // 1000:
+    if not -WEEK_MS < kline.open_time < TIME_US_MAX // 1000:
         return "an unknown window"
     if not 0 <= kline.trade_count <= MISSING_MAX:
         return "an impossible number of trades"

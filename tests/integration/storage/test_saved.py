@@ -1,6 +1,7 @@
 """A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
 
 import shutil
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,36 +133,37 @@ async def test_a_stream_made_anew_is_saved_from_its_first_message(
             await check(saver)
 
 
+@pytest.fixture
+async def other_database(make_database: DatabaseMaker) -> AsyncIterator[Database]:
+    """Give another database with the schema."""
+    dsn = make_database()
+    await migrate(dsn, use_timescale=False)
+    async with Database(dsn, stages=True, connections_max=CONNECTIONS) as opened:
+        yield opened
+
+
 async def test_an_empty_database_gets_the_whole_stream(
-    bus: Bus, database: Database, feed: Feed, make_database: DatabaseMaker
+    bus: Bus, database: Database, other_database: Database, feed: Feed
 ) -> None:
     async with saving(bus, database):
         await recorded(database, await send(feed, 1))
-    dsn = make_database()
-    await migrate(dsn, use_timescale=False)
-    async with Database(dsn, stages=True, connections_max=CONNECTIONS) as empty:
-        async with saving(bus, empty):  # by mistake: the durable goes on where it was
-            last = await feed.send(trade(MESSAGES + 1))
-            await recorded(empty, last)
-        await forget(bus)
-        async with saving(bus, empty) as saver:
-            await acknowledged(bus, RAW, last)
-        assert await count(empty) == MESSAGES + 1
-        assert saver.trades.committed == MESSAGES
+    async with saving(bus, other_database):  # by mistake: the durable goes on where it was
+        last = await feed.send(trade(MESSAGES + 1))
+        await recorded(other_database, last)
+    await forget(bus)
+    async with saving(bus, other_database) as saver:
+        await acknowledged(bus, RAW, last)
+    assert await count(other_database) == MESSAGES + 1
+    assert saver.trades.committed == MESSAGES
 
 
 async def test_what_a_restored_database_lacks_is_saved_again(
-    bus: Bus, database: Database, feed: Feed, make_database: DatabaseMaker
+    bus: Bus, database: Database, other_database: Database, feed: Feed
 ) -> None:
     """Also when savers have worked on it before the durable was forgotten."""
     async with saving(bus, database):
         await recorded(database, await send(feed, 1))
-    dsn = make_database()
-    await migrate(dsn, use_timescale=False)
-    async with (
-        Database(dsn, stages=True, connections_max=CONNECTIONS) as lost,
-        saving(bus, lost),
-    ):
+    async with saving(bus, other_database):
         await acknowledged(bus, RAW, await send(feed, 1 + MESSAGES))
     async with saving(bus, database):  # as if it were a backup of the other one
         last = await feed.send(trade(1 + 2 * MESSAGES))
