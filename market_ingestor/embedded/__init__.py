@@ -12,7 +12,7 @@ from market_ingestor.embedded.errors import (
     ServerEndedError,
     ServerStartError,
 )
-from market_ingestor.embedded.folder import DataFolder
+from market_ingestor.embedded.folder import DataFolder, write_private
 from market_ingestor.embedded.nats import EmbeddedNats
 from market_ingestor.embedded.nats_config import NatsUser
 from market_ingestor.embedded.postgres import EmbeddedPostgres
@@ -29,4 +29,5 @@ __all__ = [
     "NatsUser",
     "ServerEndedError",
     "ServerStartError",
+    "write_private",
 ]

@@ -171,10 +171,12 @@ async def verify_account(settings: Settings, *, as_json: bool = False) -> int:
         click.echo(msgspec.json.encode(report).decode())
         return 0 if report.is_balanced else EXIT_FAILED
     for name in report.examples:
-        click.echo(f"missing: {name}")
+        click.echo(f"missing: {' '.join(name)}")
+    stored = report.trades - report.dead - report.missing
     click.echo(
-        f"{report.trades} trades in MARKET_RAW {report.first_sequence}..{report.last_sequence}:"
-        f" {report.dead} dead letters, {report.missing} missing"
+        f"{report.trades} trades in messages {report.first_sequence}..{report.last_sequence} of"
+        f" MARKET_RAW, which the savers have acknowledged: {stored} in the tables, {report.dead}"
+        f" among the dead letters, {report.missing} missing"
     )
     return 0 if report.is_balanced else EXIT_FAILED
 

@@ -2,26 +2,25 @@
 
 import asyncio
 import contextlib
-import math
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import tomli_w
 
-from market_ingestor import metrics
 from market_ingestor.bus.control import ControlBoard
 from market_ingestor.bus.jetstream import TROUBLE, Bus
 from market_ingestor.bus.rights import ROLE_RIGHTS
 from market_ingestor.config import Settings
-from market_ingestor.embedded import Embedded, NatsRights
+from market_ingestor.embedded import Embedded, NatsRights, write_private
 from market_ingestor.errors import ConfigError
 from market_ingestor.model.control import Mode
 from market_ingestor.model.exchange import simulated_name
 from market_ingestor.runtime.assembly import run_roles
+from market_ingestor.runtime.live_line import live_line
 from market_ingestor.runtime.parts import PORTS, SHARED_PORT, Links
 from market_ingestor.runtime.ports import PortChooser
 from market_ingestor.runtime.shard import Shard
@@ -29,9 +28,8 @@ from market_ingestor.runtime.supervisor import FLOW, Supervisor
 from market_ingestor.simulator import VENUES, SimulatedVenue, SimulateOptions, Simulation
 from market_ingestor.storage.migrate import migrate
 
-LINE_INTERVAL_S: Final = 1.0
-SECRET_MODE: Final = 0o600
 ENDPOINTS_FILE: Final = "endpoints.json"
+CONFIG_FILE: Final = "config.toml"
 LIVE_SYMBOLS: Final[Mapping[str, tuple[str, ...]]] = {
     "binance": ("BTCUSDT", "ETHUSDT"),
     "okx": ("BTCUSDT", "ETHUSDT"),
@@ -96,16 +94,18 @@ async def demo(options: DemoOptions) -> None:
     async with Embedded(folder, nats_rights=rights) as servers, AsyncExitStack() as stack:
         await migrate(servers.dsn)  # before any role asks tables that are still to be made
         venues = await _open_venues(options, folder, stack)
-        endpoints, settings = _plan(servers, venues, is_live=options.is_live)
-        _write_endpoints(folder / ENDPOINTS_FILE, endpoints)
+        endpoints, values = _plan(servers, venues, is_live=options.is_live)
+        _write(folder, endpoints, values)
         links = Links(
             setup=(servers.nats_url,),
             roles={name: (servers.nats_url_for(name),) for name in ROLE_RIGHTS},
         )
+        settings = Settings.model_validate(values)
         async with _showing(endpoints, options, servers) as supervise:
             await run_roles(
                 settings, FLOW, shard=Shard(index=1, count=1), links=links, supervise=supervise
             )
+    _say(f"\nstopped; the same command goes on from what {options.folder} holds")
 
 
 async def _open_venues(
@@ -127,8 +127,8 @@ async def _open_venues(
 
 def _plan(
     servers: Embedded, venues: list[SimulatedVenue], *, is_live: bool
-) -> tuple[Endpoints, Settings]:
-    """Choose ports and return the addresses and the settings that use them.
+) -> tuple[Endpoints, dict[str, Any]]:
+    """Choose ports and return the addresses and the values of the settings that use them.
 
     There are simulated and real exchanges, whichever run first: the mode may be switched.
     """
@@ -164,13 +164,14 @@ def _plan(
             venue.name: {"ws_url": venue.ws_url, "rest_url": venue.rest_url} for venue in venues
         },
     )
-    return endpoints, Settings.model_validate(values)
+    return endpoints, values
 
 
-def _write_endpoints(path: Path, endpoints: Endpoints) -> None:
-    path.touch(mode=SECRET_MODE)
-    path.chmod(SECRET_MODE)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(endpoints)) + b"\n")
+def _write(folder: Path, endpoints: Endpoints, values: Mapping[str, Any]) -> None:
+    """Write where everything is, for programs, and the settings, for commands such as verify."""
+    formatted = msgspec.json.format(msgspec.json.encode(endpoints))
+    write_private(folder / CONFIG_FILE, tomli_w.dumps(values).encode())
+    write_private(folder / ENDPOINTS_FILE, formatted + b"\n")
 
 
 @contextlib.asynccontextmanager
@@ -204,7 +205,7 @@ async def _watch(
         _say(f"  {name:10}{address}")
     await _say_mode(endpoints.nats, endpoints.api, "live" if options.is_live else "test")
     async with asyncio.TaskGroup() as tasks:
-        line = tasks.create_task(_live_line())
+        line = tasks.create_task(live_line())
         ended = tasks.create_task(servers.watch())
         try:
             await asyncio.wait({ended}, timeout=options.duration_s)
@@ -224,34 +225,6 @@ async def _say_mode(nats: str, api: str, begun: Mode) -> None:
             await bus.close()
         if entry.state is not None and (entry.state.mode or begun) != begun:
             _say(f"  mode    {entry.state.mode}, as was asked for; POST {api}/mode/{begun} ends it")
-
-
-def _total(metric: Any) -> float:
-    """Return the sum over all labels of a counter or gauge."""
-    return math.fsum(
-        sample.value
-        for family in metric.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    )
-
-
-async def _live_line() -> None:
-    """Print once a second what the service does; rewrites its line on a terminal."""
-    is_terminal = sys.stdout.isatty()
-    before, before_at = _total(metrics.trades_published_total), time.monotonic()
-    while True:
-        await asyncio.sleep(LINE_INTERVAL_S)
-        published, now = _total(metrics.trades_published_total), time.monotonic()
-        text = (
-            f"{(published - before) / (now - before_at):8,.0f} trades/s"
-            f"  {_total(metrics.trades_stored_total):10,.0f} stored"
-            f"  {_total(metrics.klines_published_total):8,.0f} candles"
-            f"  {_total(metrics.push_clients):3.0f} push clients"
-        )
-        before, before_at = published, now
-        sys.stdout.write(f"\r\x1b[K{text}" if is_terminal else f"{text}\n")
-        sys.stdout.flush()
 
 
 def _say(text: str) -> None:

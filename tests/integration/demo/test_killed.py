@@ -70,6 +70,16 @@ async def feeds(api: str) -> set[tuple[str, str]]:
     return {(each["exchange"], each["symbol"]) for each in page["data"]["data"] if each["feed"]}
 
 
+async def commands_work(folder: Path, logs: Path) -> None:
+    """Run commands with the settings that the demo wrote."""
+    config = folder / "config.toml"
+    assert config.stat().st_mode & 0o777 == 0o600
+    for words in (("check",), ("verify",), ("verify", "--account")):
+        arguments = (*words, "--config", str(config))
+        async with command(*arguments, log=logs / f"{'-'.join(words)}.log") as running:
+            assert await running.ended(60) == 0, running.output
+
+
 async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
     with short_folder() as folder:
         arguments = ("demo", "--data", str(folder), "--rate", "100")
@@ -104,10 +114,16 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
 
             await second.until(has_no_hole, 30)
             assert len(await fetch(dsn, HOLES)) >= 5
-            gaps = await fetch(dsn, "SELECT exchange FROM market_gaps WHERE state <> 'filled'")
-            assert {row["exchange"] for row in gaps} <= {"sim-bybit"}
+
+            async def are_filled() -> bool:  # which is said after it was done
+                gaps = await fetch(dsn, "SELECT exchange FROM market_gaps WHERE state <> 'filled'")
+                return {row["exchange"] for row in gaps} <= {"sim-bybit"}
+
+            await second.until(are_filled, 30)
+            await commands_work(folder, tmp_path)
             second.send(signal.SIGTERM)
             assert await second.ended(20) == 0, second.output
+            assert "the same command goes on" in second.output
 
 
 async def test_a_second_demo_on_the_same_folder_names_the_first(tmp_path: Path) -> None:
