@@ -258,7 +258,7 @@ class Control:
             member = self._members.get(name)
             if member is not None:
                 if not member.has_applied(state):
-                    late[name] = member.problem or "under way"
+                    late[name] = member.problem or member.delay or "under way"
             elif name not in self._members:
                 late[name] = "gone without a word"  # one that ended in order has left a mark
         return late

@@ -18,6 +18,7 @@ from market_ingestor.model.instrument import InstrumentTable
 
 _log = structlog.get_logger(__name__)
 
+DELAYS_MAX: Final = 5  # told of at once
 REPORT_S: Final = 5.0  # a third of the age at which a report is gone
 RETRY_S: Final = 0.5
 RETIRE_S: Final = 1.0  # for the last word; without it the report ages away
@@ -94,6 +95,7 @@ class Membership:
             revision=applied.revision if applied else 0,
             feeds={fleet.context.exchange: fleet.carried() for fleet in roster.fleets},
             problem=roster.problem,
+            delay="; ".join(roster.delays[:DELAYS_MAX]) or None,
         )
 
     async def _answer(self, payload: bytes) -> bytes:

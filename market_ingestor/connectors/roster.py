@@ -99,6 +99,14 @@ class Roster:
         running = self._running.get(name)
         return None if running is None else running.fleet
 
+    @property
+    def delays(self) -> list[str]:
+        """Return what keeps a change that is under way from being made, one clause each."""
+        if self._is_settled:
+            return []
+        fleets = [each.fleet for name, each in self._running.items() if mode_of(name) == self.mode]
+        return [problem for each in fleets if not _is_ready(each) for problem in each.problems]
+
     # -- running
 
     async def run(self) -> None:
@@ -181,7 +189,7 @@ class Roster:
         if self._switch_began is None:
             self._switch_began = now
         fleets = [self._running[name].fleet for name in names if name in self._running]
-        if all(fleet.is_settled and (fleet.is_up or fleet.is_idle) for fleet in fleets):
+        if all(map(_is_ready, fleets)):
             return len(fleets) == len(names)
         return now - self._switch_began > SWITCH_WAIT_S and any(fleet.is_up for fleet in fleets)
 
@@ -196,3 +204,7 @@ class Roster:
         running.task.cancel()
         self._ending[name] = running
         _log.info("exchange_stopped", exchange=name)
+
+
+def _is_ready(fleet: Fleet) -> bool:
+    return fleet.is_settled and (fleet.is_up or fleet.is_idle)

@@ -142,6 +142,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         revision: Likewise, 0 before the first.
         feeds: By exchange.
         problem: Why it does not apply the newest document, None when nothing is wrong.
+        delay: What the change it is making waits for, None when nothing is known.
     """
 
     v: int = CONTROL_VERSION
@@ -153,6 +154,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     feeds: dict[str, MemberFeed] = {}
     problem: str | None = None
+    delay: str | None = None
 
     def has_applied(self, state: ControlState) -> bool:
         """Return whether it is in line with a document or a later one."""

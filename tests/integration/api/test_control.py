@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -71,6 +72,7 @@ async def desk(
     shards: int,
     symbols: tuple[str, ...],
     apply_s: float = APPLY_S_MAX,
+    simulated_rest: str | None = None,
 ) -> AsyncIterator[Desk]:
     """Run simulated venues, some of them in the part of real ones, ingest processes and an API."""
     async with AsyncExitStack() as stack:
@@ -78,10 +80,13 @@ async def desk(
         real = await enter(SimulatedVenue("okx", symbols, seed=1, rate=100))
         simulated = await enter(SimulatedVenue("binance", symbols, seed=2, rate=100))
         lines = [f'[nats]\nservers = ["{nats_url}"]', f'[database]\ndsn = "{dsn}"']
-        for name, venue in (("okx", real), ("sim-binance", simulated)):
+        for name, venue, rest_url in (
+            ("okx", real, real.rest_url),
+            ("sim-binance", simulated, simulated_rest or simulated.rest_url),
+        ):
             lines.append(
                 f'[exchanges.{name}]\nsymbols = ["BTCUSDT"]\n'
-                f'ws_url = "{venue.ws_url}"\nrest_url = "{venue.rest_url}"'
+                f'ws_url = "{venue.ws_url}"\nrest_url = "{rest_url}"'
             )
         config = folder / "config.toml"
         config.write_text("\n".join(lines))
@@ -198,6 +203,20 @@ async def test_a_frozen_or_killed_process_is_named(
         assert (await made.call("POST", "/mode/live"))["members"] == []
         nobody = await made.call("PUT", "/api/v1/subscriptions/okx/btcusdt", 503)
         assert nobody["error"]["code"] == "no_ingest"
+
+
+async def test_what_a_switch_waits_for_is_said(
+    nats_server: NatsHandle, table: Table, postgres_dsn: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    async with desk(
+        nats_server.url, table, postgres_dsn, tmp_path, shards=1, symbols=("BTC-USDT",),
+        simulated_rest=nobody,
+    ) as made:  # fmt: skip
+        late = await made.call("POST", "/mode/test", 504)
+        assert "sim-binance: instruments not loaded yet: " in late["message"]
+        assert await made.feeds("okx") == {"BTCUSDT": "up"}  # goes on meanwhile
 
 
 async def test_five_hundred_symbols_at_once(
