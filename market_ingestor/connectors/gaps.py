@@ -157,6 +157,8 @@ class GapFinder:
         time_of: Callable[[int], int],
         now: float,
         given_up: Iterable[FoundGap] = (),
+        *,
+        begin: int | None = None,
     ) -> None:
         """Add what the stream already holds; every hole up to the newest id becomes suspect.
 
@@ -166,6 +168,8 @@ class GapFinder:
             now: Monotonic seconds.
             given_up: Holes that were asked for in vain: settled, unless more or less is missing
                 in one now than its last owner missed, who may have died with trades in flight.
+            begin: The id from which on everything was read; below it only some of what is there
+                is known. None for the lowest one known.
         """
         first_live = self._first_live
         for first, last in known:
@@ -173,6 +177,7 @@ class GapFinder:
         lowest, highest = self._present.lowest, self._present.highest
         if lowest is None or highest is None:
             return
+        lowest = max(lowest, begin or 0)
         for gap in given_up:
             holes = self._present.missing(gap.after_id, gap.before_id)
             if gap.after_id >= lowest and _count(holes) == gap.missing:

@@ -1,7 +1,9 @@
 """What the stream already holds of an instrument's ids, read back at the start. SHELL.
 
 The lowest unproven id counts, not the last published one: a killed process leaves holes below the
-newest message, and a refill may be the newest message.
+newest message, and a refill may be the newest message. But below all that came live in these
+minutes nothing is known to be missing, only what refills brought to be there: holes of earlier
+times are those that events tell of (`gap_news`).
 """
 
 import asyncio
@@ -64,10 +66,13 @@ class StoredIds:
 
     Attributes:
         intervals: The ids.
+        lowest_live: The lowest id that came live, None when none did. Below it lies what refills
+            brought again of earlier times, and between that, what nobody has read.
     """
 
     def __init__(self) -> None:
         self.intervals = IdIntervals()
+        self.lowest_live: int | None = None
         self._edges: dict[int, int] = {}
         self._sorted: list[int] | None = None
 
@@ -89,6 +94,9 @@ class StoredIds:
             return
         for trade_id in ids:
             self.intervals.add(trade_id)
+        lowest = min(ids)
+        if self.lowest_live is None or lowest < self.lowest_live:
+            self.lowest_live = lowest
 
     def time_us(self, trade_id: int) -> int:
         """Return the trade time of this id, or of the nearest batch edge not above it."""

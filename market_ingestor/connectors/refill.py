@@ -34,6 +34,8 @@ ERROR_WAIT_S_MAX: Final = 60.0  # between attempts while REST answers with error
 REFUSED_WAIT_S: Final = 2.0  # before the next request of another hole
 UNPROVABLE: Final = "the venue's ids have holes by nature: gaps are not looked for any more"
 PAGES_PER_TURN: Final = 20  # of a long walk before it makes way for a newer hole
+PAGE_TRIES: Final = 5  # for a page of a walk that has to be whole; then it begins anew
+FAILURES: Final = (VenueError, httpx2.HTTPError, TimeoutError, OSError)
 
 
 class Refiller:
@@ -126,24 +128,8 @@ class Refiller:
         loop = asyncio.get_running_loop()
         try:
             is_done = await self._walk(holes)
-        except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
-            # The venue as a whole: one failing request at a time, whatever waits. One that it
-            # refuses says nothing about others, whose history may be short.
-            wait_s = self._backoff.next_s()
-            if isinstance(problem, VenueRefusedError):
-                wait_s = min(wait_s, REFUSED_WAIT_S)
-            if isinstance(problem, VenueError) and problem.retry_after_s:
-                wait_s = max(wait_s, problem.retry_after_s)
-            if isinstance(problem, VenueBannedError):
-                self._rest.stay_away(wait_s)
-            self._paused_until = loop.time() + wait_s
-            _log.warning(
-                "refill_failed",
-                exchange=self._context.exchange,
-                symbol=holes[0].track.instrument.symbol,
-                error=str(problem) or repr(problem),
-                retry_in_s=round(wait_s, 1),
-            )
+        except FAILURES as problem:
+            self._paused_until = loop.time() + self._failed(problem, holes[0].track)
             for hole in holes:
                 hole.put_off(self._paused_until)
                 self._put(hole)
@@ -151,6 +137,28 @@ class Refiller:
         if not is_done:
             for hole in holes:
                 self._put(hole)
+
+    def _failed(self, problem: Exception, track: Track) -> float:
+        """Take note of a failed request; return for how many seconds nothing is asked for.
+
+        The venue as a whole: one failing request at a time, whatever waits. One that it refuses
+        says nothing about others, whose history may be short.
+        """
+        wait_s = self._backoff.next_s()
+        if isinstance(problem, VenueRefusedError):
+            wait_s = min(wait_s, REFUSED_WAIT_S)
+        if isinstance(problem, VenueError) and problem.retry_after_s:
+            wait_s = max(wait_s, problem.retry_after_s)
+        if isinstance(problem, VenueBannedError):
+            self._rest.stay_away(wait_s)
+        _log.warning(
+            "refill_failed",
+            exchange=self._context.exchange,
+            symbol=track.instrument.symbol,
+            error=str(problem) or repr(problem),
+            retry_in_s=round(wait_s, 1),
+        )
+        return wait_s
 
     async def _walk(self, holes: Sequence[Hole]) -> bool:
         """Fetch page after page; return False when it made way for a newer hole."""
@@ -177,7 +185,7 @@ class Refiller:
             if not await self._pages(lane, walk, gap, request, holes):
                 return False
             if slack_s is not None and walk.missing and not walk.may_come(walk.missing):
-                walk = await self._walk_wide(lane, walk, gap, slack_s)
+                walk = await self._walk_wide(lane, walk, gap, slack_s, track)
         finally:
             if feed.has_spoken:
                 self._context.outbox.mark(feed, now_us(), end=True)
@@ -207,18 +215,20 @@ class Refiller:
             for hole in holes:
                 hole.failures = 0
                 hole.reached = request
-            is_turn_over = holes and request is not None and pages % PAGES_PER_TURN == 0
+            is_turn_over = request is not None and pages % PAGES_PER_TURN == 0
             if is_turn_over and self._queue.has_newer(holes[-1], loop.time()):
                 return False
         for hole in holes:
             hole.reached = None
         return True
 
-    async def _walk_wide(self, lane: Lane, walk: GapWalk, gap: Gap, slack_s: float) -> GapWalk:
+    async def _walk_wide(
+        self, lane: Lane, walk: GapWalk, gap: Gap, slack_s: float, track: Track
+    ) -> GapWalk:
         """Look for what is missing at times where it does not belong; return that walk.
 
-        What is nowhere between two neighbours that are listed does not exist. No newer hole
-        interrupts it: only a whole walk proves that.
+        What is nowhere between two neighbours that are listed does not exist. Only a whole walk
+        proves that: no newer hole interrupts it, and a page that fails is asked for again.
         """
         slack_us = int(slack_s * US_PER_S)
         wide = msgspec.structs.replace(
@@ -229,7 +239,19 @@ class Refiller:
         )
         again = GapWalk(span, walk.finder, self._context.account, is_by_time=True)
         request = self._context.venue.history_request(wide)
-        if await self._pages(lane, again, wide, request, ()):
+        failures = 0
+        while request is not None and again.missing and not self._is_abandoned:
+            try:
+                request = await self._page(lane, again, wide, request)
+            except FAILURES as problem:
+                failures += 1
+                if failures == PAGE_TRIES:
+                    raise
+                await asyncio.sleep(self._failed(problem, track))
+                continue
+            self._backoff.reset()
+            failures = 0
+        if not self._is_abandoned:
             self._post(lane, again.absences(), now_us())
         return again
 
@@ -285,7 +307,9 @@ class Refiller:
         """Say that a hole stays; its ids are not asked for again."""
         gap, finder = hole.gap, hole.track.finder
         finder.give_up(gap.after_id, gap.before_id)
-        lost = finder.given_up(gap.after_id, gap.before_id)
+        # No more than its finder missed: of one that another process found, long ago, we may not
+        # know what is there.
+        lost = min(finder.given_up(gap.after_id, gap.before_id), gap.missing)
         self.states["unfillable"] += 1
         remaining = msgspec.structs.replace(gap, missing=lost)
         self._context.gap_event("gap_unfillable", hole.track.instrument.symbol, remaining, why)

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from market_ingestor.connectors import registry
+from market_ingestor.connectors import kraken, registry
 from market_ingestor.connectors.kraken import Kraken
 from market_ingestor.model.trade import TextTrade, TradeBatch
 from market_ingestor.simulator import SimulatedVenue
@@ -89,3 +89,30 @@ async def test_age_counts_for_live_trades_and_not_for_refilled_ones(
     }
     assert len(old["rest"]) == account.rejected["too_old"]
     assert not old["ws"]
+
+
+async def test_a_page_that_fails_does_not_begin_a_whole_walk_anew(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, requests_per_s = 50, 40
+    hurried = Kraken(
+        limits=msgspec.structs.replace(Kraken().limits, rest_requests_per_s=requests_per_s)
+    )
+    monkeypatch.setattr(registry, "VENUES", {**registry.VENUES, "kraken": hurried})
+    monkeypatch.setattr(simulated_kraken, "_REQUESTS", requests_per_s * 6)
+    monkeypatch.setattr(kraken, "PAGE_ROWS", rows)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("kraken", ["BTC-USD"], rate=1_000) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        await until(lambda: venue.stats.trades_made > 4_000)
+        before = venue.stats.rest_requests
+        venue.set_rate(20)
+        venue.inject(Fault(fault="gap", count=5, rest="gone"))  # only a whole walk proves it
+        await until(lambda: venue.stats.rest_requests > before + 50)
+        venue.inject(Fault(fault="rest_error", status=503, duration_s=0.5))
+        await until(lambda: ingest.states.get("filled") == 1)
+        pages = venue.stats.trades_made // (rows - 1)
+        await ingest.stop()
+    assert venue.stats.rest_requests - before < pages + 30

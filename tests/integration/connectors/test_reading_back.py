@@ -5,8 +5,10 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from market_ingestor.bus import codec, subjects
 from market_ingestor.connectors import history
 from market_ingestor.connectors.history import KnownTrade, StoredIds
 from market_ingestor.model.trade import TradeBatch
@@ -42,6 +44,36 @@ async def test_an_absence_longer_than_the_scan_is_refilled(
             await until(lambda: ingest.states.get("filled", 0) > 0)
             await ingest.stop()
         assert (await read_raw(bus)).holes(("sim-binance", "BTCUSDT")) == []
+
+
+async def test_what_a_refill_of_earlier_times_leaves_out_is_not_missing(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "RESUME_SCAN", timedelta(seconds=0.5))
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("okx", ["BTC-USDT"], rate=100) as venue,
+    ):
+        async with ingesting(bus, configured(venue)) as ingest:
+            account = ingest.role.outbox.account("sim-okx")
+            await until(lambda: account.published > 200)
+            # What is older than the scan comes once more, as from a refill.
+            subject, batches = subjects.raw("sim-okx", "BTCUSDT"), (await stored(bus)).batches
+            refill = msgspec.structs.replace(
+                batches[0], feed="other-1", n=1, source="rest", prev_id=None
+            )
+            await bus.client.request(subject, codec.encode(refill), timeout=5)
+            published = account.published
+            await until(lambda: account.published > published + 20)
+            await ingest.kill()
+        async with ingesting(bus, configured(venue)) as ingest:
+            account = ingest.role.outbox.account("sim-okx")
+            await until(lambda: account.published > 100)
+            await ingest.stop()
+        raw = await read_raw(bus)
+        ids = raw.ids(("sim-okx", "BTCUSDT"))
+    assert raw.holes(("sim-okx", "BTCUSDT")) == []
+    assert len(ids) < len(set(ids)) + 50  # those that were sent above, and no others again
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[TradeBatch[str]]:

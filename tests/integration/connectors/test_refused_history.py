@@ -5,10 +5,18 @@ import pytest
 
 from market_ingestor.bus import codec, subjects
 from market_ingestor.connectors import gap_news, refill
+from market_ingestor.model.event import MarketEvent
 from market_ingestor.simulator import SimulatedVenue
 from market_ingestor.simulator.faults import Fault
 from market_ingestor.simulator.markets import default_symbols
-from tests.integration.connectors.harness import configured, connected, ingesting, read_raw, until
+from tests.integration.connectors.harness import (
+    configured,
+    connected,
+    ingesting,
+    read_raw,
+    stored,
+    until,
+)
 from tests.integration.connectors.losses import gap_events
 from tests.support.servers import NatsHandle
 
@@ -68,6 +76,32 @@ async def test_what_was_given_up_is_never_said_to_be_filled(
         events = await gap_events(bus)
     assert [each.type for each in events].count("gap_filled") == 0
     assert {each.missing for each in events if each.type == "gap_unfillable"} == {lost.missing}
+
+
+async def test_of_an_old_hole_no_more_is_given_up_than_was_missing(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_news, "LOOK_S", 0.2)
+    async with (
+        connected(nats_server) as bus,
+        SimulatedVenue("bybit", ["BTC-USDT"], rate=200) as venue,
+        ingesting(bus, configured(venue)) as ingest,
+    ):
+        account = ingest.role.outbox.account("sim-bybit")
+        await until(lambda: account.published > 200)
+        lowest = min((await stored(bus)).ids(("sim-bybit", "BTCUSDT")))
+        found = MarketEvent(
+            v=1, exchange="sim-bybit", symbol="BTCUSDT", type="gap_found", time_us=0,
+            after_id=str(lowest - 900), before_id=str(lowest - 800), missing=3,
+            from_time=0, to_time=0, detail="of a process that knew which of these were there",
+        )  # fmt: skip
+        await bus.client.request(
+            subjects.event("sim-bybit", "BTCUSDT"), codec.encode(found), timeout=5
+        )
+        await until(lambda: ingest.states.get("unfillable") == 1)
+        await ingest.stop()
+        (lost,) = [each for each in await gap_events(bus) if each.type == "gap_unfillable"]
+    assert (lost.after_id, lost.missing) == (found.after_id, 3)
 
 
 async def test_history_that_is_late_is_asked_for_again(nats_server: NatsHandle) -> None:

@@ -210,6 +210,14 @@ def test_what_was_given_up_with_trades_in_flight_is_asked_for_again() -> None:
     assert keys(made.due(LATER)) == [(104, 109)]
 
 
+def test_what_lies_below_all_that_was_read_is_not_missing() -> None:
+    made = finder(120)
+    known = [(10, 20), (40, 45), (100, 104), (107, 110)]  # refills, and from 100 on what came live
+    made.restore(known, lambda trade_id: trade_id * 1000, 0.0, begin=100)
+    assert keys(made.due(LATER)) == [(104, 120)]
+    assert made.missing(20, 40) == [(21, 39)]  # for a hole of which an event tells
+
+
 def test_what_was_given_up_before_anything_we_know_is_left_alone() -> None:
     made = finder()
     known = [(100, 104), (107, 110)]
