@@ -361,9 +361,7 @@ class Fleet:
             return
         now = asyncio.get_running_loop().time()
         given_up = self._gap_news.said.given_up(track.instrument.symbol)
-        track.finder.restore(
-            stored.intervals, stored.time_us, now, given_up, begin=stored.lowest_live
-        )
+        track.finder.restore(stored.intervals, stored.time_us, now, given_up, begin=stored.begin)
         if track.finder.needs_look:
             self.context.suspects.add(track)
 

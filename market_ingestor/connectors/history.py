@@ -66,13 +66,15 @@ class StoredIds:
 
     Attributes:
         intervals: The ids.
-        lowest_live: The lowest id that came live, None when none did. Below it lies what refills
-            brought again of earlier times, and between that, what nobody has read.
+        begin: The lowest id that came live in what was read without a break, None when none did.
+            Below it lies what refills brought again of earlier times, and between that, what
+            nobody has read.
     """
 
     def __init__(self) -> None:
         self.intervals = IdIntervals()
-        self.lowest_live: int | None = None
+        self.begin: int | None = None
+        self._lowest_live: int | None = None
         self._edges: dict[int, int] = {}
         self._sorted: list[int] | None = None
 
@@ -95,8 +97,12 @@ class StoredIds:
         for trade_id in ids:
             self.intervals.add(trade_id)
         lowest = min(ids)
-        if self.lowest_live is None or lowest < self.lowest_live:
-            self.lowest_live = lowest
+        if self._lowest_live is None or lowest < self._lowest_live:
+            self._lowest_live = lowest
+
+    def join(self) -> None:
+        """Note that what was taken lies, without a break, before what was taken earlier."""
+        self.begin = self._lowest_live
 
     def time_us(self, trade_id: int) -> int:
         """Return the trade time of this id, or of the nearest batch edge not above it."""
@@ -223,6 +229,8 @@ async def _scan(
                     break  # an earlier stage has read from here on
                 _take(delivery, span, stored)
         end = min(end, start)
+        for symbol in symbols:
+            stored[symbol].join()
         yield
         if since == span.since:
             return

@@ -147,9 +147,8 @@ MUTATIONS: Final = (
     Mutation(
         "holes of a dead process are looked for at a start",
         "market_ingestor/connectors/fleet.py",
-        "        track.finder.restore(\n"
-        "            stored.intervals, stored.time_us, now, given_up, begin=stored.lowest_live\n"
-        "        )\n",
+        "        track.finder.restore("
+        "stored.intervals, stored.time_us, now, given_up, begin=stored.begin)\n",
         "        del now, given_up\n",
         f"{DEATH}::test_after_a_death_the_hole_up_to_the_first_live_id_is_refilled",
     ),

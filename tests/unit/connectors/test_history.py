@@ -50,14 +50,18 @@ def test_a_refill_proves_ids_absent_and_a_live_batch_does_not() -> None:
     assert list(stored.intervals) == [(103, 103), (106, 106)]
 
 
-def test_where_live_trades_begin_is_known() -> None:
+def test_where_live_trades_begin_is_known_as_far_as_everything_was_read() -> None:
     stored = StoredIds()
     stored.take(batch("rest", "9", 10, 11))
-    assert stored.lowest_live is None
+    stored.join()
+    assert stored.begin is None
     stored.take(batch("ws", None, 105, 106))
     stored.take(batch("ws", None, 107, 103))
     stored.take(batch("rest", "50", 51))
-    assert stored.lowest_live == 103
+    stored.join()
+    assert stored.begin == 103
+    stored.take(batch("ws", None, 80))  # and then the reading was cut short
+    assert stored.begin == 103
 
 
 def test_times_are_known_near_every_hole() -> None:
