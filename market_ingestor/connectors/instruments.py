@@ -5,13 +5,12 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import httpx2
 import structlog
 
 from market_ingestor.connectors.backoff import Backoff
-from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.rest import REST_FAILURES, RestClient
 from market_ingestor.connectors.venue import Venue
-from market_ingestor.errors import VenueBannedError, VenueError
+from market_ingestor.errors import VenueError
 from market_ingestor.model.instrument import InstrumentTable, UnlistedInstruments, as_written
 
 _log = structlog.get_logger(__name__)
@@ -50,17 +49,13 @@ async def load_instruments(
         try:
             response = await rest.get(request)
             return InstrumentTable(venue.decode_instruments(response))
-        except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
+        except REST_FAILURES as problem:
             if isinstance(problem, VenueError) and not venue.limits.lists_for_all:
                 _log.warning("symbols_as_configured", exchange=exchange, error=str(problem))
                 return as_configured(symbols)
             why = str(problem) or repr(problem)
             on_problem(why)
-            wait_s = backoff.next_s()
-            if isinstance(problem, VenueBannedError):
-                rest.stay_away(problem.retry_after_s or wait_s)
-            elif isinstance(problem, VenueError):
-                wait_s = max(wait_s, problem.retry_after_s or 0.0)
+            wait_s = rest.pause_s(problem, backoff.next_s())
             _log.warning(
                 "instruments_unavailable",
                 exchange=exchange,

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-import httpx2
 import msgspec
 import structlog
 
@@ -23,10 +22,10 @@ from market_ingestor.connectors.gaps import FoundGap, IdReset
 from market_ingestor.connectors.intake import US_PER_S, Track
 from market_ingestor.connectors.outbox import now_us
 from market_ingestor.connectors.refill_queue import Hole, RefillQueue
-from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.rest import REST_FAILURES, RestClient
 from market_ingestor.connectors.venue import Gap, RestRequest
 from market_ingestor.connectors.walk import GapWalk, Run
-from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError
+from market_ingestor.errors import VenueRefusedError
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +34,6 @@ REFUSED_WAIT_S: Final = 2.0  # before the next request of another hole
 UNPROVABLE: Final = "the venue's ids have holes by nature: gaps are not looked for any more"
 PAGES_PER_TURN: Final = 20  # of a long walk before it makes way for a newer hole
 PAGE_TRIES: Final = 5  # for a page of a walk that has to be whole; then it begins anew
-FAILURES: Final = (VenueError, httpx2.HTTPError, TimeoutError, OSError)
 
 
 class Refiller:
@@ -128,7 +126,7 @@ class Refiller:
         loop = asyncio.get_running_loop()
         try:
             is_done = await self._walk(holes)
-        except FAILURES as problem:
+        except REST_FAILURES as problem:
             self._paused_until = loop.time() + self._failed(problem, holes[0].track)
             for hole in holes:
                 hole.put_off(self._paused_until)
@@ -147,10 +145,7 @@ class Refiller:
         wait_s = self._backoff.next_s()
         if isinstance(problem, VenueRefusedError):
             wait_s = min(wait_s, REFUSED_WAIT_S)
-        if isinstance(problem, VenueError) and problem.retry_after_s:
-            wait_s = max(wait_s, problem.retry_after_s)
-        if isinstance(problem, VenueBannedError):
-            self._rest.stay_away(wait_s)
+        wait_s = self._rest.pause_s(problem, wait_s)
         _log.warning(
             "refill_failed",
             exchange=self._context.exchange,
@@ -243,7 +238,7 @@ class Refiller:
         while request is not None and again.missing and not self._is_abandoned:
             try:
                 request = await self._page(lane, again, wide, request)
-            except FAILURES as problem:
+            except REST_FAILURES as problem:
                 failures += 1
                 if failures == PAGE_TRIES:
                     raise

@@ -12,10 +12,12 @@ import httpx2
 from market_ingestor import __version__
 from market_ingestor.connectors.backoff import Turnstile
 from market_ingestor.connectors.venue import RestRequest, RestResponse
-from market_ingestor.errors import VenueProtocolError
+from market_ingestor.errors import VenueBannedError, VenueError, VenueProtocolError
 
 TIMEOUT_S: Final = 15.0  # for a whole answer; the longest list of instruments takes a few seconds
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024  # the longest list of instruments is about 15 MB
+# What a request, and reading its answer, may fail with: whoever asks waits and asks again.
+REST_FAILURES: Final = (VenueError, httpx2.HTTPError, OSError)  # time-outs are the last
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -53,6 +55,19 @@ class RestClient:
     def stay_away(self, seconds: float) -> None:
         """Make no request for so long: the venue told us to."""
         self._pace.close(asyncio.get_running_loop().time() + seconds)
+
+    def pause_s(self, problem: Exception, wait_s: float) -> float:
+        """Return for how many seconds to ask for nothing after a failure.
+
+        Args:
+            problem: One of `REST_FAILURES`; after a ban nobody asks for anything meanwhile.
+            wait_s: At least so long, longer where the venue says so.
+        """
+        if isinstance(problem, VenueError):
+            wait_s = max(wait_s, problem.retry_after_s or 0.0)
+        if isinstance(problem, VenueBannedError):
+            self.stay_away(wait_s)
+        return wait_s
 
     async def get(self, request: RestRequest) -> RestResponse:
         """Return the answer, whatever its status, after waiting for our turn.

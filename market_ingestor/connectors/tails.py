@@ -9,15 +9,14 @@ import asyncio
 import random
 from typing import Final
 
-import httpx2
 import structlog
 
 from market_ingestor.connectors.backoff import Backoff
 from market_ingestor.connectors.context import ExchangeContext
 from market_ingestor.connectors.intake import Track
-from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.rest import REST_FAILURES, RestClient
 from market_ingestor.connectors.venue import Gap, RestRequest
-from market_ingestor.errors import VenueBannedError, VenueError, VenueRefusedError
+from market_ingestor.errors import VenueRefusedError
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +61,7 @@ class TailCheck:
                 error=str(problem),
             )
             return True
-        except (VenueError, httpx2.HTTPError, TimeoutError, OSError) as problem:
+        except REST_FAILURES as problem:
             await self._wait(track, problem)
             return False
         self._backoff.reset()
@@ -82,11 +81,7 @@ class TailCheck:
 
     async def _wait(self, track: Track, problem: Exception) -> None:
         """Wait until the venue may answer again."""
-        wait_s = self._backoff.next_s()
-        if isinstance(problem, VenueError) and problem.retry_after_s:
-            wait_s = max(wait_s, problem.retry_after_s)
-        if isinstance(problem, VenueBannedError):
-            self._rest.stay_away(wait_s)
+        wait_s = self._rest.pause_s(problem, self._backoff.next_s())
         _log.warning(
             "newest_trade_not_told",
             exchange=self._context.exchange,

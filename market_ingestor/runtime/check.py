@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import click
-import httpx2
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from market_ingestor.bus.jetstream import TROUBLE
 from market_ingestor.config import ExchangeSettings, Settings
 from market_ingestor.connectors import registry
-from market_ingestor.connectors.rest import RestClient
+from market_ingestor.connectors.rest import REST_FAILURES, RestClient
 from market_ingestor.connectors.transport import open_transport
 from market_ingestor.connectors.venue import Venue
 from market_ingestor.errors import StoreUnavailableError, VenueError, excerpt
@@ -109,7 +108,7 @@ async def _list(name: str, venue: Venue, settings: ExchangeSettings) -> str | No
             name, settings.rest_url or venue.rest_url, requests_per_s=limits.rest_requests_per_s
         ) as rest:
             table = InstrumentTable(venue.decode_instruments(await rest.get(request)))
-    except (VenueError, httpx2.HTTPError, OSError) as problem:
+    except REST_FAILURES as problem:
         if isinstance(problem, VenueError) and not limits.lists_for_all:
             return None
         return f"list of instruments: {str(problem) or repr(problem)}"
