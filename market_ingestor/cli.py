@@ -252,6 +252,8 @@ def verify(
 ) -> None:
     """Recompute candles from stored trades and compare; exit 1 when one differs.
 
+    Windows count that ended longer ago than lateness_s and 30 s: both savers are past them.
+
     \b
     Examples:
       market-ingestor verify --exchange binance --symbol BTCUSDT --from 2025-11-20

@@ -23,7 +23,7 @@ from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.progress import Progress
 from market_ingestor.storage.times import at_ms
 from market_ingestor.storage.timescale import Database
-from market_ingestor.storage.verify import VerifyReport, instruments, verify
+from market_ingestor.storage.verify import SETTLE_S, VerifyReport, instruments, verify
 from market_ingestor.suggestions import did_you_mean
 
 REACH_TIMEOUT_S: Final = 5.0
@@ -147,6 +147,9 @@ async def verify_candles(settings: Settings, scope: VerifyScope, *, as_json: boo
     for line in _unclosed_lines(report):
         click.echo(line)
     click.echo(f"{report.compared} candles compared, {len(report.differences)} differ")
+    if not report.compared:
+        settled_s = settings.klines.lateness_s + SETTLE_S
+        click.echo(f"nothing is shown by that: only windows that ended {settled_s:g} s ago count")
     return EXIT_FAILED if report.differences else 0
 
 
@@ -174,9 +177,9 @@ async def verify_account(settings: Settings, *, as_json: bool = False) -> int:
         click.echo(f"missing: {' '.join(name)}")
     stored = report.trades - report.dead - report.missing
     click.echo(
-        f"{report.trades} trades in messages {report.first_sequence}..{report.last_sequence} of"
-        f" MARKET_RAW, which the savers have acknowledged: {stored} in the tables, {report.dead}"
-        f" among the dead letters, {report.missing} missing"
+        f"{report.trades} trades in MARKET_RAW from sequence {report.first_sequence} to"
+        f" {report.last_sequence} (marks are in between), where the savers are: {stored} in the"
+        f" tables, {report.dead} among the dead letters, {report.missing} missing"
     )
     return 0 if report.is_balanced else EXIT_FAILED
 
