@@ -108,6 +108,17 @@ class NatsSettings(Section):
     raw_duplicate_window: DuplicateWindow = 30
     derived_duplicate_window: DuplicateWindow = 120
 
+    @field_validator("servers")
+    @classmethod
+    def _spoken(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        if not servers:
+            raise ValueError("names no server")
+        for each in servers:
+            scheme, separator, _ = each.partition("://")
+            if separator and scheme not in {"nats", "tls"}:
+                raise ValueError(f"{scheme}:// is not spoken, nats://host:port and tls:// are")
+        return servers
+
 
 class DatabaseSettings(Section):
     """``[database]``: PostgreSQL, with or without TimescaleDB."""

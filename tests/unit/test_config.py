@@ -52,6 +52,8 @@ def test_the_command_line_wins_over_all(tmp_path: Path) -> None:
         ('[database]\ndsn = "mysql://h/d"\n', "database.dsn"),
         ("[save]\nbatch_size = 0\n", "save.batch_size"),
         ('[nats]\nraw_duplicate_window = "1s"\n', "nats.raw_duplicate_window"),
+        ('[nats]\nservers = ["nats://h:1", "ws://user:secret@h:2"]\n', "nats.servers"),
+        ("[nats]\nservers = []\n", "nats.servers"),
         ("[save]\nbatch_size = 10\nbatch_size_max = 5\n", "save"),
         ('[klines]\nperiods = ["1m", "2m"]\n', "klines.periods"),
         ('[exchanges.binance]\nsymbol = ["A"]\n', "exchanges.binance.symbol"),
@@ -64,6 +66,7 @@ def test_a_wrong_key_is_named(tmp_path: Path, text: str, key: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(written(tmp_path, text), env={} if "dsn" in text else DSN)
     assert raised.value.key == key
+    assert "secret" not in str(raised.value)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
