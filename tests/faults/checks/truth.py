@@ -150,23 +150,25 @@ async def load(session: asyncpg.Connection, path: Path) -> None:
 
 
 async def compare(session: asyncpg.Connection, disturbances: Sequence[Disturbance]) -> Found:
-    """Compare tables and record; `load` came before."""
-    await session.execute("DROP TABLE IF EXISTS truth.missing, truth.begun")
-    await session.execute("ANALYZE market_trades")
-    await session.execute(_BEGUN)
-    await session.execute(_MISSING.replace("$1", str(BYBIT_REST)))
-    missing = await session.fetch("SELECT * FROM truth.missing ORDER BY exchange, symbol, id")
-    found = Found(trades=await session.fetchval("SELECT count(*) FROM truth.trades"))
-    unexcused = [row for row in missing if not is_excused(row, disturbances)]
-    silent = [row for row in missing if not row["is_said"]]
-    found.excused = len(missing) - len(unexcused)
-    _tell(found, "trades are missing without excuse", unexcused)
-    _tell(found, "trades are missing and no gap says so", silent)
-    _tell(found, "trades are stored twice", await session.fetch(_DOUBLED))
-    other = [row for row in await session.fetch(_OTHER) if not _is_same_number(row)]
-    _tell(found, "stored trades are not what happened", other)
-    _tell(found, "gaps are open or over nothing missing", await session.fetch(_GAPS))
-    _tell(found, "candles over missing trades claim to be complete", await session.fetch(_CLAIMED))
+    """Compare tables and record as they are at one moment; `load` came before."""
+    async with session.transaction(isolation="repeatable_read"):
+        await session.execute("DROP TABLE IF EXISTS truth.missing, truth.begun")
+        await session.execute("ANALYZE market_trades")
+        await session.execute(_BEGUN)
+        await session.execute(_MISSING.replace("$1", str(BYBIT_REST)))
+        missing = await session.fetch("SELECT * FROM truth.missing ORDER BY exchange, symbol, id")
+        found = Found(trades=await session.fetchval("SELECT count(*) FROM truth.trades"))
+        unexcused = [row for row in missing if not is_excused(row, disturbances)]
+        silent = [row for row in missing if not row["is_said"]]
+        found.excused = len(missing) - len(unexcused)
+        _tell(found, "trades are missing without excuse", unexcused)
+        _tell(found, "trades are missing and no gap says so", silent)
+        _tell(found, "trades are stored twice", await session.fetch(_DOUBLED))
+        other = [row for row in await session.fetch(_OTHER) if not _is_same_number(row)]
+        _tell(found, "stored trades are not what happened", other)
+        _tell(found, "gaps are open or over nothing missing", await session.fetch(_GAPS))
+        claimed = await session.fetch(_CLAIMED)
+        _tell(found, "candles over missing trades claim to be complete", claimed)
     return found
 
 
