@@ -40,7 +40,7 @@ from market_ingestor.klines.publication import Publication
 from market_ingestor.klines.stats_book import StatsBook
 from market_ingestor.klines.tail import Tail
 from market_ingestor.klines.versions import MEMORY_MS, Versions
-from market_ingestor.runtime.role import Health
+from market_ingestor.runtime.role import Health, lag_problems
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +101,7 @@ class Life:
         self._is_started = False
         self._next_sequence = 1
         self._pending = 0
+        self._oldest_us: int | None = None  # when the oldest message that waits was stored
         self._silence_checked_at = 0.0
 
     def health(self) -> Health:
@@ -112,6 +113,7 @@ class Life:
             problems.append(f"{self.corrections.waiting} corrections wait for the database")
         if self._publisher.is_held:
             problems.append("candles are refused by the server for now")
+        problems += lag_problems(subjects.RAW_STREAM, self._oldest_us, time.time_ns() // 1_000)
         is_ready = self._is_started and self._bus.is_up and not self._stop.is_set()
         return Health(is_ready=is_ready, problems=tuple(problems), details=self._details())
 
@@ -221,12 +223,15 @@ class Life:
                     await self._take(arrived)
                 elif self._bus.is_connected and reader.pending == 0:
                     self._clock.waited(int((loop.time() - began_at) * 1e6))
+                if not reader.pending:
+                    self._oldest_us = None
                 if loop.time() - self._silence_checked_at >= SILENCE_CHECK_S:
                     self._silence_checked_at = loop.time()
                     self._close_silent()
 
     async def _take(self, arrived: list[Delivery]) -> None:
         for number, each in enumerate(arrived, start=1):
+            self._oldest_us = each.stored_us
             self._clock.delivered(each.stored_us)
             try:
                 self._apply(each)

@@ -4,9 +4,11 @@ A role is constructed with ready dependencies and starts nothing before `Role.ru
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
+
+LAG_MAX_S: Final = 10.0  # a role that works on older messages says so
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,20 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     details: Mapping[str, Any] = {}
     dependencies: Mapping[str, bool] = {}
     feeds: Mapping[str, Any] = {}
+
+
+def lag_problems(
+    stream: str, oldest_us: int | None, now_us: int, *, rests_s: float = 0.0
+) -> tuple[str, ...]:
+    """Return what there is to say of a role whose work on a stream lags.
+
+    Args:
+        oldest_us: When the oldest message that waits for this role was stored, UTC microseconds;
+            None when none waits.
+        rests_s: How long a message may wait on purpose.
+    """
+    late_s = 0.0 if oldest_us is None else (now_us - oldest_us) / 1e6
+    return (f"{stream} is {late_s:.0f} s behind",) if late_s > LAG_MAX_S + rests_s else ()
 
 
 class Role(Protocol):

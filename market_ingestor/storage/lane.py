@@ -20,6 +20,7 @@ from market_ingestor.bus import streams, subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, PullReader
 from market_ingestor.errors import DecodeError, StoreUnavailableError
+from market_ingestor.runtime.role import lag_problems
 from market_ingestor.storage.batch import (
     Batch,
     Bisection,
@@ -144,6 +145,11 @@ class Lane:
         """Return when the oldest message in hand was stored in the stream, None without any."""
         heads = [each.messages[0].stored_us for each in self._in_hand() if each.messages]
         return min(heads, default=None)
+
+    def lag_problems(self) -> tuple[str, ...]:
+        """Return what there is to say when messages in hand are older than they should be."""
+        rests_s = self._limits.flush_interval_s
+        return lag_problems(self.stream, self.oldest_us, time.time_ns() // 1_000, rests_s=rests_s)
 
     def stop(self, grace_s: float) -> None:
         """Pull nothing more; commit what is in hand, within ``grace_s`` seconds.

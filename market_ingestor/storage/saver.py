@@ -188,6 +188,8 @@ class BatchSaver:
         if not self._database.is_up:
             problems.append("the database does not answer")
         is_ready = self._started and not self._stopping and not problems
+        for lane in self._lanes:
+            problems += lane.lag_problems()
         return Health(
             is_ready=is_ready,
             problems=tuple(problems),

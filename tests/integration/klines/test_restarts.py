@@ -10,6 +10,7 @@ from market_ingestor.config import KlinesSettings
 from market_ingestor.klines.processor import KlineProcessor
 from market_ingestor.klines.resume import decode
 from market_ingestor.model.kline import Kline
+from market_ingestor.runtime import role
 from tests.integration.klines.harness import (
     MINUTE,
     SETTINGS,
@@ -50,6 +51,25 @@ async def test_a_killed_processor_is_replaced_without_another_version(
         (minute, 1, "close", True, 1) for minute in range(1, 6)
     ]
     assert brief(long) == [(0, 1, "close", False, 5)]
+
+
+async def test_a_start_far_behind_says_so_until_all_is_read(
+    nats_server: NatsHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "LAG_MAX_S", 0.0)
+    async with made(nats_server) as setting:
+        await asyncio.gather(*(setting.feed.trades((n, MINUTE + n)) for n in range(1, 4_000)))
+        last = await setting.feed.mark(MINUTE + 5_000)
+        processor = KlineProcessor(setting.bus, setting.store, SETTINGS)
+        running = asyncio.create_task(processor.run())
+        said: set[str] = set()
+        while processor.health().details["position"] <= last and not running.done():
+            said.update(processor.health().problems)
+            await asyncio.sleep(0)
+        assert [each for each in said if each.startswith("MARKET_RAW is ")], said
+        await until(lambda: processor.health().problems == ())
+        processor.stop()
+        await running
 
 
 async def test_a_stopped_processor_leaves_a_record_that_is_up_to_date(

@@ -14,6 +14,7 @@ from market_ingestor.bus.reader import PullReader
 from market_ingestor.bus.streams import durable_config
 from market_ingestor.model.event import EventType, MarketEvent
 from market_ingestor.model.kline import Kline
+from market_ingestor.runtime import role
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.saver import CONNECTIONS
@@ -233,6 +234,23 @@ REFUSALS: dict[str, str] = {
     "out of memory": "53200",
     "an internal error": "XX000",
 }
+
+
+async def test_trades_that_wait_for_long_are_a_problem_and_no_failure(
+    bus: Bus, database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "LAG_MAX_S", 0.2)
+    async with saving(bus, database) as saver:
+        await until(lambda: saver.health().is_ready)
+        async with database.transaction() as session:
+            await session.script("LOCK TABLE market_trades")
+            sequence = await feed.send(trade(1))
+            await until(lambda: saver.health().problems != ())
+            health = saver.health()
+        assert [each.split(" is ")[0] for each in health.problems] == [RAW]
+        assert health.is_ready
+        await acknowledged(bus, RAW, sequence)
+        assert saver.health().problems == ()
 
 
 @pytest.mark.parametrize("sqlstate", list(REFUSALS.values()), ids=list(REFUSALS))
