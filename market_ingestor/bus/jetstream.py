@@ -26,7 +26,7 @@ from market_ingestor.bus.client import BusClient
 from market_ingestor.bus.login import Login
 from market_ingestor.bus.refusals import Refusals
 from market_ingestor.bus.wire import publication
-from market_ingestor.errors import BusError, StaleSequenceError, StreamSetupError
+from market_ingestor.errors import BusError, StaleSequenceError
 
 _log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class ConsumerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ack_floor: Highest stream sequence with everything at or below it acknowledged.
         pending: Messages not delivered yet.
         unacknowledged: Messages delivered and not acknowledged.
-        has_all: Whether it was made to deliver every message of the stream.
+        has_all: Whether it delivers every message of the stream that was not saved before.
     """
 
     delivered: int
@@ -91,11 +91,12 @@ class ConsumerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A message read back from a stream."""
+    """A message read back from a stream; ``stored_us`` is when the server stored it."""
 
     subject: str
     sequence: int
     payload: bytes
+    stored_us: int
 
 
 class Bus:
@@ -321,24 +322,6 @@ class Bus:
             )
         return answer
 
-    async def ensure_durable(self, stream: str, config: dict[str, Any]) -> None:
-        """Create a durable consumer or bring it to its configuration; reads it back.
-
-        Raises:
-            StreamSetupError: The server refused it.
-        """
-        name = config["durable_name"]
-        try:
-            answer = await self.api(
-                f"CONSUMER.DURABLE.CREATE.{stream}.{name}",
-                {"stream_name": stream, "config": config},
-            )
-        except ApiError as problem:
-            raise StreamSetupError(f"consumer {stream}.{name}: {problem}") from problem
-        ignored = streams.differences(config, answer["config"])
-        if ignored:
-            _log.warning("consumer_setting_ignored", stream=stream, consumer=name, actual=ignored)
-
     async def stream_state(self, stream: str) -> StreamState:
         """Return what a stream holds; ApiError when it does not exist."""
         answer = await self.api(f"STREAM.INFO.{stream}")
@@ -361,12 +344,14 @@ class Bus:
             if problem.code in {CONSUMER_NOT_FOUND, STREAM_NOT_FOUND}:
                 return None
             raise
+        begins = streams.begins_behind(answer["config"])
         return ConsumerState(
             delivered=answer["delivered"]["stream_seq"],
-            ack_floor=answer["ack_floor"]["stream_seq"],
+            # Old servers say 0 of one that was moved until something is acknowledged.
+            ack_floor=max(answer["ack_floor"]["stream_seq"], begins or 0),
             pending=answer["num_pending"],
             unacknowledged=answer["num_ack_pending"],
-            has_all=answer["config"]["deliver_policy"] == "all",
+            has_all=begins is not None,
         )
 
     async def last_message(self, stream: str, subject: str) -> Stored | None:
@@ -404,6 +389,7 @@ class Bus:
             subject=message["subject"],
             sequence=message["seq"],
             payload=msgspec.json.decode(f'"{message.get("data", "")}"', type=bytes),
+            stored_us=streams.time_us(message["time"]),
         )
 
     async def subjects_of(self, stream: str, subject_filter: str) -> list[str]:

@@ -16,6 +16,7 @@ import nats.errors
 import structlog
 
 from market_ingestor.bus import streams
+from market_ingestor.bus.durables import ensure_durable
 from market_ingestor.bus.jetstream import ApiError, Bus
 from market_ingestor.bus.wire import publication, status
 from market_ingestor.errors import StreamRecreatedError, StreamSetupError
@@ -157,7 +158,7 @@ class PullReader:
     async def _recover(self) -> None:
         """Make the consumer, at first and after it vanished."""
         try:
-            await self._bus.ensure_durable(self._stream, self._config)
+            await ensure_durable(self._bus, self._stream, self._config)
         except (StreamSetupError, nats.errors.Error, TimeoutError) as problem:
             await self._wait_before_retry(problem)
             return

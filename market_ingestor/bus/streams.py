@@ -5,7 +5,7 @@ and compared.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,8 @@ import msgspec
 from market_ingestor.bus import subjects
 
 MADE_AT: Final = "market-ingestor made it at "
+GOES_ON: Final = "market-ingestor goes on here in the stream made at "
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NS: Final = 1_000_000_000  # JetStream's durations are integer nanoseconds
 
 
@@ -97,6 +99,11 @@ def created(info: Mapping[str, Any]) -> str:
     return made_at
 
 
+def time_us(text: str) -> int:
+    """Return a time of the server, UTC microseconds; 0 for the year 1 that an empty stream says."""
+    return max((datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1), 0)
+
+
 def durable_config(
     name: str, *, ack_wait_s: float, max_ack_pending: int, filter_subject: str | None = None
 ) -> dict[str, Any]:
@@ -118,6 +125,37 @@ def durable_config(
     if filter_subject is not None:
         config["filter_subject"] = filter_subject
     return config
+
+
+def goes_on(created: str) -> str:
+    """Return how a durable is described that goes on within the stream made at a time."""
+    return f"{GOES_ON}{created}"
+
+
+def moved_config(config: Mapping[str, Any], *, behind: int, created: str) -> dict[str, Any]:
+    """Return the configuration of a durable that goes on behind a sequence.
+
+    Args:
+        created: When the stream was made, as `created` tells it.
+    """
+    return {
+        **config,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": behind + 1,
+        "description": goes_on(created),
+    }
+
+
+def begins_behind(config: Mapping[str, Any]) -> int | None:
+    """Return the sequence up to which nobody needs what a durable leaves out.
+
+    Returns:
+        0 for one that gets all, None for one that was made by hand to begin anywhere.
+    """
+    if config["deliver_policy"] == "all":
+        return 0
+    was_moved = config.get("description", "").startswith(GOES_ON)
+    return config["opt_start_seq"] - 1 if was_moved else None
 
 
 def ordered_config(

@@ -47,6 +47,7 @@ SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0  # a database that is back must not wait long for us
 LOG_INTERVAL_S: Final = 30.0
+MOVE_INTERVAL_S: Final = 2.0  # between attempts to leave out what was saved before
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -120,6 +121,7 @@ class Lane:
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
         self._skip_logged_at = -LOG_INTERVAL_S
+        self._moved_at = -MOVE_INTERVAL_S
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
         self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
@@ -224,6 +226,10 @@ class Lane:
                 self._untaken = ()
         if done:
             await self._reader.ack(done)
+        if covered and now - self._moved_at >= MOVE_INTERVAL_S:
+            self._moved_at = now
+            newest = next(each for each in reversed(arrived) if each.sequence in covered)
+            await self._record.move_on(self.stream, durable(self._limits), newest)
 
     def _add(self, message: Delivery, now: float) -> bool:
         """Put a message into the batch; False when there is nothing in it to save."""

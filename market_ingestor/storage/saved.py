@@ -1,8 +1,9 @@
 """How far savers have come, remembered beside the rows. SHELL.
 
 nats-server writes a durable's state in place; killed meanwhile it begins at the first message of
-the stream again. What the database remembers lets savers pass over what is stored. It lies there,
-and not in NATS, so that an empty database, or one from a backup, knows as much as it has.
+the stream again. What the database remembers lets savers pass over what is stored; where that is
+much, they have the server go on behind it. It lies there, and not in NATS, so that an empty
+database, or one from a backup, knows as much as it has.
 
 A message is passed over only when three things agree: its sequence, the time at which the server
 stored it (a stream that lost its end gives sequences out again; seen short, its end is forgotten
@@ -16,14 +17,14 @@ a backup put in its place: then a new stretch begins behind it.
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from market_ingestor.bus import streams, subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
+from market_ingestor.bus.durables import move_durable
+from market_ingestor.bus.jetstream import TROUBLE, Bus, ConsumerState, StreamState
 from market_ingestor.bus.reader import Delivery
 from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.faults import RowRefusedError
@@ -37,6 +38,8 @@ STREAMS: Final = (subjects.RAW_STREAM, subjects.KLINE_STREAM, subjects.EVENT_STR
 INTERVAL_S: Final = 1.0  # what is acknowledged within is saved again, and is a duplicate then
 BEGIN_S: Final = 3.0  # both servers answer in milliseconds, or the record has to wait
 STRETCHES_MAX: Final = 8  # of a stream; one begins with a saver that found more acknowledged
+MOVE_S: Final = 5.0  # messages in hand come again after six
+PASSED_MAX: Final = 5_000  # messages looked at one by one, in half a second; more are left out
 ASK_S: Final = 2.0  # messages in hand wait for the answer, and come again after six seconds
 
 
@@ -97,6 +100,34 @@ def news(seen: Saved, before: Saved | None, known: Sequence[Saved]) -> Saved | N
         return None  # another saver was faster
     since = min((each.since for each in continued), default=before.through)
     return msgspec.structs.replace(seen, since=since)
+
+
+def all_saved(
+    known: Sequence[Saved], message: Delivery, state: StreamState, durable: ConsumerState | None
+) -> Saved | None:
+    """Return a stretch whose end a durable is far from, and may be moved behind. Pure.
+
+    Args:
+        known: What the database says.
+        message: One that was given out although it was saved.
+
+    Returns:
+        None when its end is near, or something before it would still be given out that may not
+        have been saved.
+    """
+    if durable is None or not durable.has_all:
+        return None
+    gone = max(durable.ack_floor, state.first_sequence - 1)
+    far = durable.delivered + PASSED_MAX
+    found = [
+        each
+        for each in known
+        if each.created == state.created
+        and each.covers(message)
+        and each.since <= gone
+        and far < each.through <= state.last_sequence
+    ]
+    return max(found, key=_reach, default=None)
 
 
 def has_lost(known: Sequence[Saved], before: Sequence[Saved]) -> bool:
@@ -207,7 +238,7 @@ class SavedRecord:
             created=streams.created(info),
             since=durable.delivered if durable is not None else 0,
             through=min(floor, info["state"]["last_seq"]),
-            stored_us=_time_us(info["state"]["last_ts"]),
+            stored_us=streams.time_us(info["state"]["last_ts"]),
         )
 
     async def covered(self, stream: str, arrived: Sequence[Delivery]) -> frozenset[int]:
@@ -225,6 +256,31 @@ class SavedRecord:
         return frozenset(
             message.sequence for message in arrived if any(each.covers(message) for each in known)
         )
+
+    async def move_on(self, stream: str, config: dict[str, Any], message: Delivery) -> None:
+        """Have the server go on behind what was saved, if that is far away.
+
+        Args:
+            config: Of the durable.
+            message: One it gave out although it was saved.
+        """
+        try:
+            async with asyncio.timeout(MOVE_S):
+                state = await self._bus.stream_state(stream)
+                durable = await self._bus.consumer_state(stream, config["durable_name"])
+                found = all_saved(self._known.get(stream, ()), message, state, durable)
+                if found is None:
+                    return
+                last = await self._bus.message_at(stream, found.through)
+                if last is None or last.stored_us > found.stored_us:
+                    return
+                await move_durable(
+                    self._bus, stream, config, behind=found.through, created=found.created
+                )
+        except TROUBLE as problem:
+            _log.warning("saved_not_left_out", stream=stream, error=str(problem))
+            return
+        _log.warning("saved_left_out", stream=stream, after=message.sequence, through=found.through)
 
     async def _state(self, stream: str) -> StreamState | None:
         """Return what the stream that is there by now holds, None without an answer."""
@@ -245,11 +301,6 @@ class SavedRecord:
                 self._known = _by_stream(await session.fetch(QUERIES["saved"]))
         except (StoreUnavailableError, RowRefusedError):
             self._known, self._watched = {}, {}
-
-
-def _time_us(text: str) -> int:
-    """Return a time of the server, 1970 for the year 1 that an empty stream says."""
-    return max(microseconds(datetime.fromisoformat(text)), 0)
 
 
 def _saved(row: Record) -> Saved:

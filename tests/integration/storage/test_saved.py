@@ -1,5 +1,6 @@
 """A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from market_ingestor.bus import subjects
+from market_ingestor.bus.durables import move_durable
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, PullReader
-from market_ingestor.bus.streams import durable_config
+from market_ingestor.bus.streams import durable_config, moved_config
+from market_ingestor.storage import saved
+from market_ingestor.storage.batch import SaveLimits
+from market_ingestor.storage.lane import PULL_MESSAGES, durable
 from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.saved import SavedRecord
 from market_ingestor.storage.saver import CONNECTIONS, BatchSaver
+from market_ingestor.storage.times import at
 from market_ingestor.storage.timescale import Database
 from tests.integration.storage.harness import (
     Feed,
@@ -31,6 +37,7 @@ pytestmark = pytest.mark.anyio
 
 RAW = subjects.RAW_STREAM
 MESSAGES = 100
+MANY = 12 * PULL_MESSAGES
 RECORD = "SELECT created, since, through, stored_at FROM market_saved WHERE stream = $1"
 
 
@@ -89,6 +96,102 @@ async def test_what_was_saved_is_passed_over_when_the_durable_is_forgotten(
     assert again.trades.skipped == last
     assert await count(database) == 2 * MESSAGES
     assert (await bus.stream_state(subjects.DEAD_STREAM)).messages == dead == 1
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out whatever can be, however little it is."""
+    monkeypatch.setattr(saved, "PASSED_MAX", 0)
+
+
+async def send_many(feed: Feed, first: int) -> int:
+    """Publish more than readers have asked for, as `send` does."""
+    numbers = range(first, first + MANY)
+    return max(await asyncio.gather(*(feed.send(trade(number)) for number in numbers)))
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_much_that_was_saved_is_left_out_when_the_durable_is_forgotten(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    async with saving(bus, database):
+        await recorded(database, last := await send_many(feed, 1))
+    await forget(bus)
+    new = await send(feed, 1 + MANY)
+    async with saving(bus, database) as one, saving(bus, database) as other:
+        await acknowledged(bus, RAW, new)
+        both = (one.trades, other.trades)
+        assert 0 < sum(each.skipped for each in both) < MANY
+        assert sum(each.committed for each in both) == MESSAGES
+    assert last == MANY
+    assert await count(database) == MANY + MESSAGES
+    info = await bus.api(f"CONSUMER.INFO.{RAW}.{subjects.SAVE_DURABLE}")
+    assert info["config"]["opt_start_seq"] == last + 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_durable_that_was_moved_is_moved_again_and_outlives_restarts(
+    nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed
+) -> None:
+    last = 0
+    for first in (1, 1 + MANY):
+        async with saving(bus, database):
+            await recorded(database, last := await send_many(feed, first))
+        await forget(bus)
+        async with saving(bus, database) as saver:
+            await acknowledged(bus, RAW, last)
+            assert saver.trades.skipped < last
+    await nats_server.kill()
+    await nats_server.start()
+    async with saving(bus, database) as saver:
+        await acknowledged(bus, RAW, await send(feed, 1 + 2 * MANY))
+        assert (saver.trades.skipped, saver.trades.committed) == (0, MESSAGES)
+    assert await count(database) == 2 * MANY + MESSAGES
+    info = await bus.api(f"CONSUMER.INFO.{RAW}.{subjects.SAVE_DURABLE}")
+    assert info["config"]["opt_start_seq"] == last + 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_took_the_place_of_what_was_saved_is_not_left_out(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    """As if the stream had lost its end, and had been filled again beyond it."""
+    async with saving(bus, database):
+        await recorded(database, last := await send_many(feed, 1))
+    tenth = await bus.message_at(RAW, 10)
+    assert tenth is not None
+    await rows(database, "UPDATE market_saved SET stored_at = $1", at(tenth.stored_us))
+    await rows(database, "DELETE FROM market_trades WHERE trade_id::int > 10")
+    await forget(bus)
+    async with saving(bus, database):
+        await acknowledged(bus, RAW, last)
+    assert await count(database) == MANY
+
+
+async def test_a_durable_moved_in_another_stream_begins_at_the_first_message(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    config = durable(SaveLimits())
+    old = (await bus.stream_state(RAW)).created
+    await remake(bus)
+    last = await send(feed, 1)
+    await move_durable(bus, RAW, config, behind=MESSAGES // 2, created=old)
+    async with saving(bus, database):
+        await acknowledged(bus, RAW, last)
+    assert await count(database) == MESSAGES
+
+
+async def test_a_durable_left_by_a_saver_that_died_moving_it_is_found_out(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    """It died before it could see that its stream was made anew in between."""
+    last = await send(feed, 1)
+    config = moved_config(durable(SaveLimits()), behind=MESSAGES // 2, created="2000-01-01")
+    create = f"CONSUMER.DURABLE.CREATE.{RAW}.{subjects.SAVE_DURABLE}"
+    await bus.api(create, {"stream_name": RAW, "config": config})
+    async with saving(bus, database):
+        await acknowledged(bus, RAW, last)
+    assert await count(database) == MESSAGES
 
 
 async def test_a_server_killed_while_it_wrote_the_durable_has_nothing_saved_twice(

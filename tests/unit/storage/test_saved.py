@@ -2,10 +2,12 @@
 
 import pytest
 
+from market_ingestor.bus.jetstream import ConsumerState, StreamState
 from market_ingestor.bus.reader import Delivery
-from market_ingestor.storage.saved import Saved, has_lost, news, watched
+from market_ingestor.storage.saved import PASSED_MAX, Saved, all_saved, has_lost, news, watched
 
 STORED_US = 1_000_000
+FAR = PASSED_MAX + 1_000
 
 
 def saved(*, created: str = "then", since: int = 10, through: int = 20) -> Saved:
@@ -75,3 +77,44 @@ def test_a_database_that_knows_less_than_it_did_is_another_one() -> None:
     assert has_lost([older], [newer])
     assert has_lost([], [newer])
     assert has_lost([saved(created="now")], [newer])
+
+
+def stream(*, created: str = "then", first: int = 1, last: int = FAR) -> StreamState:
+    return StreamState(
+        name="S",
+        created=created,
+        first_sequence=first,
+        last_sequence=last,
+        messages=last,
+        bytes=0,
+        bytes_max=1,
+    )
+
+
+def consumer(*, delivered: int = 500, ack_floor: int = 10, has_all: bool = True) -> ConsumerState:
+    return ConsumerState(
+        delivered=delivered, ack_floor=ack_floor, pending=0, unacknowledged=0, has_all=has_all
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "durable", "is_left_out"),
+    [
+        (stream(), consumer(), True),
+        (stream(), consumer(ack_floor=9), False),  # message 10 may be in no table
+        (stream(first=11), consumer(ack_floor=0), True),  # it is gone anyway
+        (stream(first=10), consumer(ack_floor=0), False),
+        (stream(), consumer(delivered=FAR - PASSED_MAX), False),  # the end is near
+        (stream(created="now"), consumer(), False),
+        (stream(last=FAR - 1), consumer(), False),  # it lost its end
+        (stream(), consumer(has_all=False), False),  # made by hand: its floor tells nothing
+        (stream(), None, False),
+    ],
+)
+def test_only_what_was_saved_is_left_out(
+    state: StreamState, durable: ConsumerState | None, is_left_out: bool
+) -> None:
+    stretch = saved(since=10, through=FAR)
+    known = [saved(created="once", since=0, through=2 * FAR), stretch]
+    found = all_saved(known, delivery(100, 1), state, durable)
+    assert found == (stretch if is_left_out else None)

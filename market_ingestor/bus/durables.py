@@ -1,0 +1,94 @@
+"""How durable consumers come to be as configured, and go on elsewhere. SHELL."""
+
+from typing import Any, Final
+
+import structlog
+
+from market_ingestor.bus import streams
+from market_ingestor.bus.jetstream import CONSUMER_NOT_FOUND, ApiError, Bus
+from market_ingestor.errors import StreamSetupError
+
+_log = structlog.get_logger(__name__)
+
+MOVES_MAX: Final = 3  # whoever shares the durable may make it anew while it is being moved
+_PLACE: Final = ("deliver_policy", "opt_start_seq", "description")
+
+
+async def ensure_durable(bus: Bus, stream: str, config: dict[str, Any]) -> None:
+    """Create a durable consumer or bring it to its configuration; reads it back.
+
+    One that `move_durable` made for this very stream stays where it is.
+
+    Raises:
+        StreamSetupError: The server refused it.
+    """
+    name = config["durable_name"]
+    try:
+        config = config | await _place(bus, stream, name)
+        answer = await _create(bus, stream, config)
+    except ApiError as problem:
+        raise StreamSetupError(f"consumer {stream}.{name}: {problem}") from problem
+    ignored = streams.differences(config, answer["config"])
+    if ignored:
+        _log.warning("consumer_setting_ignored", stream=stream, consumer=name, actual=ignored)
+
+
+async def move_durable(
+    bus: Bus, stream: str, config: dict[str, Any], *, behind: int, created: str
+) -> None:
+    """Let a durable go on behind a sequence, wherever it was.
+
+    Servers can only make it anew: what was given out behind that sequence and not acknowledged
+    comes again, and acknowledgements that are on their way count.
+
+    Args:
+        config: As for `ensure_durable`.
+        created: Which stream the sequence is one of, as `streams.created` tells it; one that was
+            made meanwhile is given out whole.
+
+    Raises:
+        ApiError: The server refused it; what there is by now is for `ensure_durable` to find out.
+    """
+    name = config["durable_name"]
+    moved = streams.moved_config(config, behind=behind, created=created)
+    for attempt in range(1, MOVES_MAX + 1):
+        await _delete(bus, stream, name)
+        try:
+            await _create(bus, stream, moved)
+            break
+        except ApiError:
+            if attempt == MOVES_MAX:
+                raise
+    await ensure_durable(bus, stream, config)
+
+
+async def _place(bus: Bus, stream: str, name: str) -> dict[str, Any]:
+    """Return what of a durable's configuration says where it goes on, nothing if it gets all."""
+    try:
+        found = (await bus.api(f"CONSUMER.INFO.{stream}.{name}"))["config"]
+    except ApiError as problem:
+        if problem.code == CONSUMER_NOT_FOUND:
+            return {}
+        raise
+    if not streams.begins_behind(found):
+        return {}
+    created = streams.created(await bus.api(f"STREAM.INFO.{stream}"))
+    if found["description"] == streams.goes_on(created):
+        return {key: found[key] for key in _PLACE}
+    await _delete(bus, stream, name)  # the sequence is one of another stream
+    return {}
+
+
+async def _create(bus: Bus, stream: str, config: dict[str, Any]) -> dict[str, Any]:
+    return await bus.api(
+        f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}",
+        {"stream_name": stream, "config": config},
+    )
+
+
+async def _delete(bus: Bus, stream: str, name: str) -> None:
+    try:
+        await bus.api(f"CONSUMER.DELETE.{stream}.{name}")
+    except ApiError as problem:
+        if problem.code != CONSUMER_NOT_FOUND:
+            raise
