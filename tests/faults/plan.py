@@ -26,7 +26,13 @@ from tests.faults.kinds.fault import EVERYTHING, Fault
 from tests.faults.kinds.folder import SecondDemo
 from tests.faults.kinds.network import LinkCut, LinkRefused, LinkSlow, LinkStalled
 from tests.faults.kinds.processes import Doubled, Ended, Killed, Paused
-from tests.faults.kinds.servers import AllKilled, ServerEnded, ServerKilled, ServerPaused
+from tests.faults.kinds.servers import (
+    AllKilled,
+    DurablesForgotten,
+    ServerEnded,
+    ServerKilled,
+    ServerPaused,
+)
 from tests.faults.kinds.venue import misdeeds
 from tests.faults.venues import SYMBOLS
 from tests.faults.world import ROLES, SECONDS
@@ -116,6 +122,7 @@ def _servers(dice: random.Random) -> list[Fault]:
         deck.append(ServerKilled(server=server, seconds=_span(dice, 0, 3)))
         deck.append(ServerEnded(server=server, seconds=_span(dice, 0, 2)))
         deck.append(ServerPaused(server=server, seconds=_span(dice, 1, 5)))
+    deck.append(DurablesForgotten(seconds=_span(dice, 0, 3)))
     return deck
 
 

@@ -42,7 +42,7 @@ def test_a_long_run_has_every_kind() -> None:
     wanted |= {"two ingest", "two klines", "two save", "kill everything", "stall ingest>nats"}
     wanted |= {"disk full", "out of connections", "statement time-outs", "tables locked"}
     wanted |= {"deadlock", "poison on the bus", "poison in the buckets", "raw stream full"}
-    wanted |= {"hostile push clients"}
+    wanted |= {"hostile push clients", "forget durables"}
     wanted |= {"second demo on the folder", "venue: gap", "venue: half_open", "venue: skew"}
     assert wanted <= kinds
     assert {kind.split()[0] for kind in kinds} >= {"cut", "refuse", "stall", "slow"}

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from market_ingestor.bus import subjects
 from market_ingestor.embedded import DataFolder, EmbeddedNats, EmbeddedPostgres, NatsUser
 from market_ingestor.embedded.server import EmbeddedServer
 
@@ -99,6 +100,16 @@ class PostgresHandle(ServerHandle[EmbeddedPostgres]):
     def drop_database(self, name: str) -> None:
         """Remove a database, ending every session on it; blocks."""
         self._portal.call(self.server.drop_database, name)
+
+
+def spoil_durable(server: EmbeddedNats, stream: str) -> None:
+    """Leave what a server leaves that is killed between emptying the savers' file and filling it.
+
+    It is down, and will give the whole stream out again.
+    """
+    place = f"{stream}/obs/{subjects.SAVE_DURABLE}/o.dat"
+    for state in server.log_path.parent.parent.rglob(place):
+        state.write_bytes(b"")
 
 
 @contextmanager

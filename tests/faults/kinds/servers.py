@@ -2,9 +2,11 @@
 
 import asyncio
 
+from market_ingestor.bus import subjects
 from market_ingestor.embedded.server import EmbeddedServer
 from tests.faults.kinds.fault import EVERYTHING, Fault
 from tests.faults.world import ROLES, World
+from tests.support.servers import spoil_durable
 
 
 class ServerKilled(Fault, frozen=True, kw_only=True):
@@ -28,6 +30,21 @@ class ServerKilled(Fault, frozen=True, kw_only=True):
 
     async def end(self, world: World) -> None:
         await self.of(world).start()
+
+
+class DurablesForgotten(ServerKilled, frozen=True, kw_only=True):
+    """SIGKILL of nats-server as it writes down how far the savers are: it forgets that."""
+
+    server: str = "nats"
+
+    @property
+    def kind(self) -> str:
+        return "forget durables"
+
+    async def begin(self, world: World) -> None:
+        await super().begin(world)
+        for stream in (subjects.RAW_STREAM, subjects.KLINE_STREAM, subjects.EVENT_STREAM):
+            spoil_durable(world.servers.nats, stream)
 
 
 class ServerEnded(ServerKilled, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from tests.integration.storage.harness import (
     trade,
     until,
 )
-from tests.support.servers import DatabaseMaker, NatsHandle
+from tests.support.servers import DatabaseMaker, NatsHandle, spoil_durable
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +67,11 @@ async def recorded(database: Database, sequence: int) -> None:
 async def forget(bus: Bus) -> None:
     """Make the server forget how far savers have come in MARKET_RAW."""
     await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
+
+
+def folder(server: NatsHandle) -> Path:
+    """Return where a server keeps its streams."""
+    return server.server.log_path.parent.parent
 
 
 async def remake(bus: Bus) -> None:
@@ -168,6 +173,26 @@ async def test_what_took_the_place_of_what_was_saved_is_not_left_out(
     assert await count(database) == MANY
 
 
+@pytest.mark.usefixtures("hasty")
+async def test_another_database_gets_all_of_what_a_moved_durable_left_out(
+    nats_server: NatsHandle, bus: Bus, database: Database, other_database: Database, feed: Feed
+) -> None:
+    """When the server forgets a durable that was moved, it begins at the first message."""
+    async with saving(bus, database):
+        await recorded(database, last := await send_many(feed, 1))
+    await forget(bus)
+    async with saving(bus, database) as saver:
+        await acknowledged(bus, RAW, last)
+        assert saver.trades.skipped < last
+    await nats_server.kill()
+    spoil_durable(nats_server.server, RAW)
+    await nats_server.start()
+    async with saving(bus, other_database):
+        await acknowledged(bus, RAW, await send(feed, 1 + MANY))
+        await recorded(other_database, last + MESSAGES)
+    assert await count(other_database) == MANY + MESSAGES
+
+
 async def test_a_durable_moved_in_another_stream_begins_at_the_first_message(
     bus: Bus, database: Database, feed: Feed
 ) -> None:
@@ -197,16 +222,10 @@ async def test_a_durable_left_by_a_saver_that_died_moving_it_is_found_out(
 async def test_a_server_killed_while_it_wrote_the_durable_has_nothing_saved_twice(
     nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed
 ) -> None:
-    def lose() -> None:
-        """Leave what a server leaves that dies between emptying the file and filling it."""
-        folder = nats_server.server.log_path.parent.parent
-        (state,) = folder.rglob(f"{RAW}/obs/{subjects.SAVE_DURABLE}/o.dat")
-        state.write_bytes(b"")
-
     async with saving(bus, database) as saver:
         await recorded(database, last := await send(feed, 1))
         await nats_server.kill()
-        lose()
+        spoil_durable(nats_server.server, RAW)
         await nats_server.start()
         await until(lambda: saver.trades.skipped == last)
         await acknowledged(bus, RAW, await send(feed, 1 + MESSAGES))
@@ -282,7 +301,7 @@ async def test_a_stream_that_lost_its_end_is_not_believed_to_be_whole(
     nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed, tmp_path: Path
 ) -> None:
     """Not even if the clock of its server was put back as well, as with a machine's snapshot."""
-    store = nats_server.server.log_path.parent.parent
+    store = folder(nats_server)
     async with saving(bus, database):
         await recorded(database, await send(feed, 1))
     await nats_server.kill()
@@ -302,6 +321,30 @@ async def test_a_stream_that_lost_its_end_is_not_believed_to_be_whole(
         await acknowledged(bus, RAW, last)
     assert (first, last) == (1 + MESSAGES, 1 + 2 * MESSAGES)
     assert await count(database) == 3 * MESSAGES + 1
+
+
+async def test_a_durable_ahead_of_its_stream_is_made_anew(
+    nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed, tmp_path: Path
+) -> None:
+    """A power cut may take a stream's end and leave what was written down of the durable."""
+    async with saving(bus, database):
+        await recorded(database, await send(feed, 1))
+    await nats_server.kill()
+    shutil.copytree(folder(nats_server), tmp_path / "before")
+    await nats_server.start()
+    async with saving(bus, database):
+        await recorded(database, last := await send(feed, 1 + MESSAGES))
+    await nats_server.kill()
+    (ended,) = folder(nats_server).rglob(f"{RAW}/msgs")
+    (before,) = (tmp_path / "before").rglob(f"{RAW}/msgs")
+    shutil.rmtree(ended)
+    shutil.copytree(before, ended)
+    await nats_server.start()
+    async with saving(bus, database):
+        again = await send(feed, 1 + 2 * MESSAGES)
+        assert again == last
+        await acknowledged(bus, RAW, again)
+    assert await count(database) == 3 * MESSAGES
 
 
 async def test_a_durable_made_by_hand_to_begin_later_says_nothing(
