@@ -17,18 +17,23 @@ _PLACE: Final = ("deliver_policy", "opt_start_seq", "description")
 async def ensure_durable(bus: Bus, stream: str, config: dict[str, Any]) -> None:
     """Create a durable consumer or bring it to its configuration; reads it back.
 
-    One that `move_durable` made for this very stream stays where it is.
+    One that `move_durable` made for this very stream stays where it is. One that has given out
+    more than there is, as of a stream that lost its end, is made anew: it would give out nothing
+    of what takes that place.
 
     Raises:
         StreamSetupError: The server refused it.
     """
     name = config["durable_name"]
     try:
-        config = config | await _place(bus, stream, name)
-        answer = await _create(bus, stream, config)
+        place = await _place(bus, stream, name)
+        answer = await _create(bus, stream, config | place)
+        while place and (seen := await _place(bus, stream, name)) != place:
+            place = seen  # the stream was made anew since it was asked
+            answer = await _create(bus, stream, config | place)
     except ApiError as problem:
         raise StreamSetupError(f"consumer {stream}.{name}: {problem}") from problem
-    ignored = streams.differences(config, answer["config"])
+    ignored = streams.differences(config | place, answer["config"])
     if ignored:
         _log.warning("consumer_setting_ignored", stream=stream, consumer=name, actual=ignored)
 
@@ -63,20 +68,28 @@ async def move_durable(
 
 
 async def _place(bus: Bus, stream: str, name: str) -> dict[str, Any]:
-    """Return what of a durable's configuration says where it goes on, nothing if it gets all."""
+    """Return what of a durable's configuration says where it goes on, nothing if it gets all.
+
+    Deletes one whose place is none of this stream.
+    """
     try:
-        found = (await bus.api(f"CONSUMER.INFO.{stream}.{name}"))["config"]
+        durable = await bus.api(f"CONSUMER.INFO.{stream}.{name}")
     except ApiError as problem:
         if problem.code == CONSUMER_NOT_FOUND:
             return {}
         raise
-    if not streams.begins_behind(found):
+    found = durable["config"]
+    begins = streams.begins_behind(found)
+    if begins is None:
+        return {}  # made by hand, and refused as such
+    info = await bus.api(f"STREAM.INFO.{stream}")
+    is_ahead = durable["delivered"]["stream_seq"] > info["state"]["last_seq"]
+    is_elsewhere = begins and found["description"] != streams.goes_on(streams.created(info))
+    if is_ahead or is_elsewhere:
+        _log.warning("consumer_made_anew", stream=stream, consumer=name, begins_behind=begins)
+        await _delete(bus, stream, name)
         return {}
-    created = streams.created(await bus.api(f"STREAM.INFO.{stream}"))
-    if found["description"] == streams.goes_on(created):
-        return {key: found[key] for key in _PLACE}
-    await _delete(bus, stream, name)  # the sequence is one of another stream
-    return {}
+    return {key: found[key] for key in _PLACE} if begins else {}
 
 
 async def _create(bus: Bus, stream: str, config: dict[str, Any]) -> dict[str, Any]:

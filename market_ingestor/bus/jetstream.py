@@ -61,10 +61,15 @@ class ApiError(BusError):
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a stream holds. ``created`` tells a recreated stream from the one remembered."""
+    """What a stream holds.
+
+    ``created`` tells a recreated stream from the one remembered; where it is not ``is_dated`` it
+    is the server's word, which restarts may change.
+    """
 
     name: str
     created: str
+    is_dated: bool
     first_sequence: int
     last_sequence: int
     messages: int
@@ -77,7 +82,8 @@ class ConsumerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         delivered: Highest stream sequence given out.
-        ack_floor: Highest stream sequence with everything at or below it acknowledged.
+        ack_floor: Highest stream sequence with everything at or below it acknowledged
+            (`bus.streams.ack_floor`).
         pending: Messages not delivered yet.
         unacknowledged: Messages delivered and not acknowledged.
         has_all: Whether it delivers every message of the stream that was not saved before.
@@ -329,6 +335,7 @@ class Bus:
         return StreamState(
             name=stream,
             created=streams.created(answer),
+            is_dated=streams.is_dated(answer),
             first_sequence=state["first_seq"],
             last_sequence=state["last_seq"],
             messages=state["messages"],
@@ -344,14 +351,12 @@ class Bus:
             if problem.code in {CONSUMER_NOT_FOUND, STREAM_NOT_FOUND}:
                 return None
             raise
-        begins = streams.begins_behind(answer["config"])
         return ConsumerState(
             delivered=answer["delivered"]["stream_seq"],
-            # Old servers say 0 of one that was moved until something is acknowledged.
-            ack_floor=max(answer["ack_floor"]["stream_seq"], begins or 0),
+            ack_floor=streams.ack_floor(answer),
             pending=answer["num_pending"],
             unacknowledged=answer["num_ack_pending"],
-            has_all=begins is not None,
+            has_all=streams.begins_behind(answer["config"]) is not None,
         )
 
     async def last_message(self, stream: str, subject: str) -> Stored | None:

@@ -99,6 +99,7 @@ class PullReader:
         self._outstanding = 0
         self._heard_at = 0.0
         self._gone = True
+        self._was_deleted = False
         self._end: Callable[[], Awaitable[None]] | None = None
         self._end_doubts: Callable[[], None] | None = None
         self.pending = 0
@@ -157,6 +158,9 @@ class PullReader:
 
     async def _recover(self) -> None:
         """Make the consumer, at first and after it vanished."""
+        if self._was_deleted:  # by somebody who may be about to make it anew elsewhere
+            self._was_deleted = False
+            await asyncio.sleep(RETRY_S)
         try:
             await ensure_durable(self._bus, self._stream, self._config)
         except (StreamSetupError, nats.errors.Error, TimeoutError) as problem:
@@ -221,7 +225,8 @@ class PullReader:
         if subject.rpartition(".")[2] != str(self._generation):
             return  # the end of a request given up before
         if found.code not in _STATUS_DONE:
-            self._gone = found.code == "503" or "Deleted" in found.description
+            self._was_deleted = "Deleted" in found.description
+            self._gone = found.code == "503" or self._was_deleted
             _log.info(
                 "pull_ended",
                 stream=self._stream,

@@ -90,12 +90,23 @@ def dated(config: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def created(info: Mapping[str, Any]) -> str:
     """Return when a stream was made, ISO 8601: by itself, or else as the server reports it."""
-    description = info["config"].get("description") or ""
-    made_at: str = description.removeprefix(MADE_AT) if description.startswith(MADE_AT) else ""
+    return _made_at(info) or str(info["created"])
+
+
+def is_dated(info: Mapping[str, Any]) -> bool:
+    """Return whether a stream itself says when it was made, so that no restart changes that."""
+    return _made_at(info) is not None
+
+
+def _made_at(info: Mapping[str, Any]) -> str | None:
+    description: str = info["config"].get("description") or ""
+    if not description.startswith(MADE_AT):
+        return None
+    made_at = description.removeprefix(MADE_AT)
     try:
         datetime.fromisoformat(made_at)
     except ValueError:
-        return str(info["created"])
+        return None
     return made_at
 
 
@@ -156,6 +167,24 @@ def begins_behind(config: Mapping[str, Any]) -> int | None:
         return 0
     was_moved = config.get("description", "").startswith(GOES_ON)
     return config["opt_start_seq"] - 1 if was_moved else None
+
+
+def ack_floor(info: Mapping[str, Any]) -> int:
+    """Return the sequence up to which all is acknowledged that a durable ever had to give out.
+
+    Two answers are not believed. Servers before 2.10.29 may count an acknowledgement that was
+    meant for an earlier durable of the same name, and say a floor beyond what they gave out. And
+    before 2.15 they say 0 of one that was moved until something is acknowledged.
+    """
+    delivered = info["delivered"]
+    floor: int = info["ack_floor"]["stream_seq"]
+    if floor > delivered["stream_seq"]:
+        return 0
+    if floor == 0:
+        begins = begins_behind(info["config"]) or 0
+        is_there = delivered["stream_seq"] - delivered["consumer_seq"] >= begins
+        return begins if is_there else 0  # else it was forgotten, and began at the first message
+    return floor
 
 
 def ordered_config(

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from market_ingestor import metrics
-from market_ingestor.bus import codec, subjects
+from market_ingestor.bus import codec, streams, subjects
 from market_ingestor.bus.jetstream import NO_MESSAGE, TROUBLE, ApiError, Bus, StreamState
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.model.event import WHOLE_FEED, MarketEvent
@@ -151,9 +151,7 @@ class Janitor:
             answer = await self._bus.api(f"CONSUMER.LIST.{subjects.RAW_STREAM}", body)
             consumers: list[dict[str, Any]] = answer.get("consumers") or []
             floors += [
-                each["ack_floor"]["stream_seq"]
-                for each in consumers
-                if each["config"].get("durable_name")
+                streams.ack_floor(each) for each in consumers if each["config"].get("durable_name")
             ]
             seen += len(consumers)
             if not consumers or seen >= answer.get("total", 0):

@@ -47,7 +47,9 @@ SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0  # a database that is back must not wait long for us
 LOG_INTERVAL_S: Final = 30.0
-MOVE_INTERVAL_S: Final = 2.0  # between attempts to leave out what was saved before
+# Between attempts to leave out what was saved before; twice as long after each that failed, for it
+# may have sent the durable back to the first message.
+MOVE_INTERVAL_S: Final = 2.0
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -121,7 +123,8 @@ class Lane:
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
         self._skip_logged_at = -LOG_INTERVAL_S
-        self._moved_at = -MOVE_INTERVAL_S
+        self._move_wait_s = MOVE_INTERVAL_S
+        self._move_at = 0.0
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
         self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
@@ -226,10 +229,11 @@ class Lane:
                 self._untaken = ()
         if done:
             await self._reader.ack(done)
-        if covered and now - self._moved_at >= MOVE_INTERVAL_S:
-            self._moved_at = now
+        if covered and now >= self._move_at:
             newest = next(each for each in reversed(arrived) if each.sequence in covered)
-            await self._record.move_on(self.stream, durable(self._limits), newest)
+            went_well = await self._record.move_on(self.stream, durable(self._limits), newest)
+            self._move_wait_s = MOVE_INTERVAL_S if went_well else 2 * self._move_wait_s
+            self._move_at = now + self._move_wait_s
 
     def _add(self, message: Delivery, now: float) -> bool:
         """Put a message into the batch; False when there is nothing in it to save."""

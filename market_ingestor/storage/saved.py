@@ -115,7 +115,7 @@ def all_saved(
         None when its end is near, or something before it would still be given out that may not
         have been saved.
     """
-    if durable is None or not durable.has_all:
+    if durable is None or not durable.has_all or not state.is_dated:
         return None
     gone = max(durable.ack_floor, state.first_sequence - 1)
     far = durable.delivered + PASSED_MAX
@@ -257,12 +257,15 @@ class SavedRecord:
             message.sequence for message in arrived if any(each.covers(message) for each in known)
         )
 
-    async def move_on(self, stream: str, config: dict[str, Any], message: Delivery) -> None:
+    async def move_on(self, stream: str, config: dict[str, Any], message: Delivery) -> bool:
         """Have the server go on behind what was saved, if that is far away.
 
         Args:
             config: Of the durable.
             message: One it gave out although it was saved.
+
+        Returns:
+            Whether nothing went wrong.
         """
         try:
             async with asyncio.timeout(MOVE_S):
@@ -270,17 +273,18 @@ class SavedRecord:
                 durable = await self._bus.consumer_state(stream, config["durable_name"])
                 found = all_saved(self._known.get(stream, ()), message, state, durable)
                 if found is None:
-                    return
+                    return True
                 last = await self._bus.message_at(stream, found.through)
                 if last is None or last.stored_us > found.stored_us:
-                    return
+                    return True
                 await move_durable(
                     self._bus, stream, config, behind=found.through, created=found.created
                 )
         except TROUBLE as problem:
             _log.warning("saved_not_left_out", stream=stream, error=str(problem))
-            return
+            return False
         _log.warning("saved_left_out", stream=stream, after=message.sequence, through=found.through)
+        return True
 
     async def _state(self, stream: str) -> StreamState | None:
         """Return what the stream that is there by now holds, None without an answer."""

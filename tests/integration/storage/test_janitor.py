@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from market_ingestor.bus import codec, subjects
+from market_ingestor.bus.durables import move_durable
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.publisher import Publisher
 from market_ingestor.bus.reader import Delivery, PullReader
@@ -94,6 +95,18 @@ async def test_the_slowest_durable_and_the_oldest_position_are_kept(bus: Bus, fe
     await resume_at(bus, two=60)
     await janitor.look()
     assert (await bus.stream_state(RAW)).first_sequence == 21
+
+
+async def test_what_a_moved_durable_leaves_out_is_not_kept_for_it(bus: Bus, feed: Feed) -> None:
+    """Else a full stream refuses what could be acknowledged next, and never has room again."""
+    last = await fill(bus, feed, messages=70)
+    config = durable_config(subjects.SAVE_DURABLE, ack_wait_s=1, max_ack_pending=1_000)
+    created = (await bus.stream_state(RAW)).created
+    await move_durable(bus, RAW, config, behind=last, created=created)
+    await resume_at(bus, one=60)
+    janitor = Janitor(bus, Publisher(bus))
+    await janitor.look()
+    assert janitor.purged > 0
 
 
 @pytest.mark.parametrize(

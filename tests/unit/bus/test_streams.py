@@ -1,5 +1,7 @@
 """Settings are compared with what the server says it took."""
 
+import pytest
+
 from market_ingestor.bus import streams
 
 LIMITS = streams.StreamLimits(max_age_s=60, max_bytes=1_000, duplicate_window_s=30)
@@ -30,3 +32,43 @@ def test_a_setting_the_server_dropped_is_named() -> None:
 
 def test_unset_and_absent_are_the_same() -> None:
     assert streams.differences({"max_age": 0}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("delivered", "messages", "floor", "begins_behind", "believed"),
+    [
+        (70, 70, 60, None, 60),
+        (70, 70, 0, None, 0),
+        (60, 60, 61, None, 0),  # an acknowledgement meant for an earlier durable of that name
+        (50, 0, 0, 50, 50),  # just moved, old servers
+        (50, 0, 50, 50, 50),  # just moved, new servers
+        (60, 10, 0, 50, 50),
+        (60, 12, 0, 50, 0),  # something was given out twice, or all of the stream: who knows
+        (60, 10, 55, 50, 55),
+        (3, 3, 0, 50, 0),  # the server forgot, and began at the first message
+        (60, 60, 0, 50, 0),
+        (3, 3, 2, 50, 2),
+        (3, 3, 52, 50, 0),
+    ],
+)
+def test_only_a_floor_that_can_be_is_believed(
+    delivered: int, messages: int, floor: int, begins_behind: int | None, believed: int
+) -> None:
+    config = streams.durable_config("save", ack_wait_s=6, max_ack_pending=10)
+    if begins_behind is not None:
+        config = streams.moved_config(config, behind=begins_behind, created="then")
+    info = {
+        "config": config,
+        "delivered": {"stream_seq": delivered, "consumer_seq": messages},
+        "ack_floor": {"stream_seq": floor},
+    }
+    assert streams.ack_floor(info) == believed
+
+
+def test_a_durable_made_by_hand_to_begin_later_is_told_from_one_that_was_moved() -> None:
+    config = streams.durable_config("save", ack_wait_s=6, max_ack_pending=10)
+    assert streams.begins_behind(config) == 0
+    assert streams.begins_behind(streams.moved_config(config, behind=7, created="then")) == 7
+    by_hand = {**config, "deliver_policy": "by_start_sequence", "opt_start_seq": 8}
+    assert streams.begins_behind(by_hand) is None
+    assert streams.begins_behind({**config, "deliver_policy": "new"}) is None

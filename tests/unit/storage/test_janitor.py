@@ -12,6 +12,7 @@ def state(
     return StreamState(
         name="MARKET_RAW",
         created="2026-01-01T00:00:00Z",
+        is_dated=True,
         first_sequence=first,
         last_sequence=last,
         messages=last - first + 1,

@@ -79,10 +79,13 @@ def test_a_database_that_knows_less_than_it_did_is_another_one() -> None:
     assert has_lost([saved(created="now")], [newer])
 
 
-def stream(*, created: str = "then", first: int = 1, last: int = FAR) -> StreamState:
+def stream(
+    *, created: str = "then", is_dated: bool = True, first: int = 1, last: int = FAR
+) -> StreamState:
     return StreamState(
         name="S",
         created=created,
+        is_dated=is_dated,
         first_sequence=first,
         last_sequence=last,
         messages=last,
@@ -106,6 +109,7 @@ def consumer(*, delivered: int = 500, ack_floor: int = 10, has_all: bool = True)
         (stream(first=10), consumer(ack_floor=0), False),
         (stream(), consumer(delivered=FAR - PASSED_MAX), False),  # the end is near
         (stream(created="now"), consumer(), False),
+        (stream(is_dated=False), consumer(), False),  # a restart may change what the server says
         (stream(last=FAR - 1), consumer(), False),  # it lost its end
         (stream(), consumer(has_all=False), False),  # made by hand: its floor tells nothing
         (stream(), None, False),
