@@ -72,12 +72,9 @@ async def _place(bus: Bus, stream: str, name: str) -> dict[str, Any]:
 
     Deletes one whose place is none of this stream.
     """
-    try:
-        durable = await bus.api(f"CONSUMER.INFO.{stream}.{name}")
-    except ApiError as problem:
-        if problem.code == CONSUMER_NOT_FOUND:
-            return {}
-        raise
+    durable = await bus.consumer_info(stream, name)
+    if durable is None:
+        return {}
     found = durable["config"]
     begins = streams.begins_behind(found)
     if begins is None:
@@ -93,10 +90,11 @@ async def _place(bus: Bus, stream: str, name: str) -> dict[str, Any]:
 
 
 async def _create(bus: Bus, stream: str, config: dict[str, Any]) -> dict[str, Any]:
-    return await bus.api(
-        f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}",
-        {"stream_name": stream, "config": config},
-    )
+    subject = f"CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}"
+    answer = await bus.api(subject, {"stream_name": stream, "config": config})
+    if "config" not in answer:
+        raise ApiError(subject, CONSUMER_NOT_FOUND, "consumer was deleted again")
+    return answer
 
 
 async def _delete(bus: Bus, stream: str, name: str) -> None:

@@ -343,20 +343,30 @@ class Bus:
             bytes_max=answer["config"]["max_bytes"],
         )
 
-    async def consumer_state(self, stream: str, durable: str) -> ConsumerState | None:
-        """Return how far a durable has come, None when it does not exist."""
+    async def consumer_info(self, stream: str, durable: str) -> dict[str, Any] | None:
+        """Return what the server says of a durable, None when it does not exist.
+
+        While one is being deleted, 2.9.10 answers with nothing of it and no error.
+        """
         try:
             answer = await self.api(f"CONSUMER.INFO.{stream}.{durable}")
         except ApiError as problem:
             if problem.code in {CONSUMER_NOT_FOUND, STREAM_NOT_FOUND}:
                 return None
             raise
+        return answer if "config" in answer else None
+
+    async def consumer_state(self, stream: str, durable: str) -> ConsumerState | None:
+        """Return how far a durable has come, None when it does not exist."""
+        info = await self.consumer_info(stream, durable)
+        if info is None:
+            return None
         return ConsumerState(
-            delivered=answer["delivered"]["stream_seq"],
-            ack_floor=streams.ack_floor(answer),
-            pending=answer["num_pending"],
-            unacknowledged=answer["num_ack_pending"],
-            has_all=streams.begins_behind(answer["config"]) is not None,
+            delivered=info["delivered"]["stream_seq"],
+            ack_floor=streams.ack_floor(info),
+            pending=info["num_pending"],
+            unacknowledged=info["num_ack_pending"],
+            has_all=streams.begins_behind(info["config"]) is not None,
         )
 
     async def last_message(self, stream: str, subject: str) -> Stored | None:

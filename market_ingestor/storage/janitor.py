@@ -144,18 +144,23 @@ class Janitor:
         return True
 
     async def _ack_floors(self) -> list[int]:
-        floors: list[int] = []
+        """Return the ack floor of every durable, 0 for one that is not there just now."""
+        floors = {subjects.SAVE_DURABLE: 0}
         seen = 0
         while True:
             body = {"offset": seen}
             answer = await self._bus.api(f"CONSUMER.LIST.{subjects.RAW_STREAM}", body)
-            consumers: list[dict[str, Any]] = answer.get("consumers") or []
-            floors += [
-                streams.ack_floor(each) for each in consumers if each["config"].get("durable_name")
-            ]
+            consumers: list[dict[str, Any] | None] = answer.get("consumers") or []
+            if None in consumers:
+                return [0]  # one is being deleted, and may be made anew
+            floors |= {
+                each["name"]: streams.ack_floor(each)
+                for each in consumers
+                if each is not None and each["config"].get("durable_name")
+            }
             seen += len(consumers)
             if not consumers or seen >= answer.get("total", 0):
-                return floors
+                return list(floors.values())
 
     async def _positions(self, created: str) -> list[int]:
         bucket = await self._bus.bucket(subjects.STATE_BUCKET)

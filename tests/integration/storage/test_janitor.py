@@ -97,6 +97,19 @@ async def test_the_slowest_durable_and_the_oldest_position_are_kept(bus: Bus, fe
     assert (await bus.stream_state(RAW)).first_sequence == 21
 
 
+async def test_nothing_goes_while_the_savers_durable_is_away(bus: Bus, feed: Feed) -> None:
+    """As when it is being made anew, and as before the first saver has started."""
+    last = await fill(bus, feed, messages=70)
+    await acknowledge(bus, "another", 70)
+    await resume_at(bus, one=last)
+    janitor = Janitor(bus, Publisher(bus))
+    await janitor.look()
+    assert janitor.purged == 0
+    await acknowledge(bus, subjects.SAVE_DURABLE, 70)
+    await janitor.look()
+    assert janitor.purged > 0
+
+
 async def test_what_a_moved_durable_leaves_out_is_not_kept_for_it(bus: Bus, feed: Feed) -> None:
     """Else a full stream refuses what could be acknowledged next, and never has room again."""
     last = await fill(bus, feed, messages=70)

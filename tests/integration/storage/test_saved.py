@@ -1,6 +1,7 @@
 """A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.durables import move_durable
-from market_ingestor.bus.jetstream import Bus
+from market_ingestor.bus.durables import ensure_durable, move_durable
+from market_ingestor.bus.jetstream import ApiError, Bus
 from market_ingestor.bus.reader import Delivery, PullReader
 from market_ingestor.bus.streams import durable_config, moved_config
+from market_ingestor.errors import StreamSetupError
 from market_ingestor.storage import saved
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.lane import PULL_MESSAGES, durable
@@ -191,6 +193,40 @@ async def test_another_database_gets_all_of_what_a_moved_durable_left_out(
         await acknowledged(bus, RAW, await send(feed, 1 + MANY))
         await recorded(other_database, last + MESSAGES)
     assert await count(other_database) == MANY + MESSAGES
+
+
+async def test_an_answer_without_the_durable_says_that_it_is_away(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-server 2.9.10 gives it, without an error, while it deletes a durable at work."""
+
+    async def answers(_: str) -> dict[str, str]:
+        return {"type": "io.nats.jetstream.api.v1.consumer_info_response"}
+
+    monkeypatch.setattr(bus, "api", answers)
+    assert await bus.consumer_state(RAW, subjects.SAVE_DURABLE) is None
+
+
+async def test_a_durable_that_is_being_moved_is_there_or_not(bus: Bus) -> None:
+    config = durable(SaveLimits())
+    created = (await bus.stream_state(RAW)).created
+
+    async def look(moving: asyncio.Task[None]) -> None:
+        while not moving.done():
+            state = await bus.consumer_state(RAW, subjects.SAVE_DURABLE)
+            assert state is None or state.ack_floor in {0, 50}
+            with contextlib.suppress(StreamSetupError):  # it is tried again
+                await ensure_durable(bus, RAW, config)
+
+    async def move() -> None:
+        for _ in range(100):
+            with contextlib.suppress(ApiError, StreamSetupError):
+                await move_durable(bus, RAW, config, behind=50, created=created)
+
+    async with asyncio.TaskGroup() as tasks:
+        moving = tasks.create_task(move())
+        for _ in range(5):
+            tasks.create_task(look(moving))
 
 
 async def test_a_durable_moved_in_another_stream_begins_at_the_first_message(
