@@ -43,7 +43,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         sequence: Its sequence in the stream.
         stored_us: When the server stored it, UTC microseconds.
         pending: Messages behind it that were not delivered yet.
-        reply: Where its acknowledgement goes.
+        reply: Where its acknowledgement goes, empty for one that was asked for by its sequence.
     """
 
     subject: str
@@ -71,6 +71,13 @@ def delivery(subject: str, reply: str, payload: bytes) -> Delivery:
     )
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where messages came from: a stream and a durable, by the times at which they were made."""
+
+    stream: str
+    durable: str
+
+
 class PullReader:
     """Reads a durable consumer, to be acknowledged message by message.
 
@@ -82,6 +89,9 @@ class PullReader:
 
     Attributes:
         pending: Messages not delivered yet, as of the newest delivery.
+        origin: Of what `next` returned last, None when it cannot be told.
+        durable: When the durable that there is by now was made; acknowledge only what came from it,
+            for the server takes acknowledgements of an earlier one for its own.
     """
 
     def __init__(
@@ -100,6 +110,10 @@ class PullReader:
         self._heard_at = 0.0
         self._gone = True
         self._was_deleted = False
+        self._is_doubtful = False
+        self._origin: Origin | None = None
+        self.origin: Origin | None = None
+        self.durable: str | None = None
         self._end: Callable[[], Awaitable[None]] | None = None
         self._end_doubts: Callable[[], None] | None = None
         self.pending = 0
@@ -136,6 +150,8 @@ class PullReader:
                 async with asyncio.timeout(min(give_up_at - now, HEARTBEAT_S)):
                     await self._wake.wait()
         arrived, self._arrived = self._arrived, []
+        self.origin = None if self._is_doubtful else self._origin
+        self._is_doubtful = False
         self.pending = arrived[-1].pending
         await self._ask(loop.time())
         return arrived
@@ -152,9 +168,8 @@ class PullReader:
         with contextlib.suppress(nats.errors.Error, OSError):
             for first in range(0, len(deliveries), ANSWERS):
                 some = deliveries[first : first + ANSWERS]
-                await self._bus.client.send(
-                    b"".join([publication(each.reply, word) for each in some])
-                )
+                answers = [publication(each.reply, word) for each in some if each.reply]
+                await self._bus.client.send(b"".join(answers))
 
     async def _recover(self) -> None:
         """Make the consumer, at first and after it vanished."""
@@ -162,10 +177,15 @@ class PullReader:
             self._was_deleted = False
             await asyncio.sleep(RETRY_S)
         try:
-            await ensure_durable(self._bus, self._stream, self._config)
-        except (StreamSetupError, nats.errors.Error, TimeoutError) as problem:
+            made_at = await ensure_durable(self._bus, self._stream, self._config)
+            state = await self._bus.stream_state(self._stream)
+        except (ApiError, StreamSetupError, nats.errors.Error, TimeoutError) as problem:
             await self._wait_before_retry(problem)
             return
+        origin = Origin(stream=state.created, durable=made_at)
+        # What came meanwhile, if anything, may be of the stream or durable that was before.
+        self._is_doubtful = bool(self._arrived) and origin != self._origin
+        self._origin, self.durable = origin, made_at
         self._gone = False
         self._restart()
 
@@ -226,6 +246,8 @@ class PullReader:
             return  # the end of a request given up before
         if found.code not in _STATUS_DONE:
             self._was_deleted = "Deleted" in found.description
+            if self._was_deleted:
+                self.durable = None
             self._gone = found.code == "503" or self._was_deleted
             _log.info(
                 "pull_ended",

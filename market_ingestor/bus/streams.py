@@ -178,13 +178,21 @@ def ack_floor(info: Mapping[str, Any]) -> int:
     """
     delivered = info["delivered"]
     floor: int = info["ack_floor"]["stream_seq"]
-    if floor > delivered["stream_seq"]:
+    if floor > delivered["stream_seq"] and info["num_ack_pending"]:
         return 0
-    if floor == 0:
-        begins = begins_behind(info["config"]) or 0
-        is_there = delivered["stream_seq"] - delivered["consumer_seq"] >= begins
-        return begins if is_there else 0  # else it was forgotten, and began at the first message
+    if floor == 0 and is_placed(info):
+        return begins_behind(info["config"]) or 0
     return floor
+
+
+def is_placed(info: Mapping[str, Any]) -> bool:
+    """Return whether a durable that was moved did begin there, as far as that can be told.
+
+    One that the server forgot begins at the first message, whatever its configuration says.
+    """
+    delivered = info["delivered"]
+    begins = begins_behind(info["config"]) or 0
+    return bool(delivered["stream_seq"] - delivered["consumer_seq"] >= begins)
 
 
 def ordered_config(

@@ -8,12 +8,15 @@ import decimal
 import zlib
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
 from market_ingestor.model.trade import TextTrade
 from market_ingestor.storage.rows import Row, RowKey
+
+if TYPE_CHECKING:
+    from market_ingestor.bus.reader import Origin
 
 MessageT = TypeVar("MessageT")
 
@@ -53,6 +56,9 @@ class Batch(Generic[MessageT]):
 
     Attributes:
         messages: What to acknowledge once everything is committed.
+        passed: Messages that came between those, and hold nothing to be saved.
+        origin: Where all of them came from, None when that cannot be told.
+        is_noted: What it took is written down beside its rows.
         opened_at: Monotonic seconds when the first message came in, None while empty.
         rows: By key, in no order that means anything.
         rest_slots: Locks of the instruments that rows from REST belong to.
@@ -63,6 +69,9 @@ class Batch(Generic[MessageT]):
 
     def __init__(self) -> None:
         self.messages: list[MessageT] = []
+        self.passed: list[MessageT] = []
+        self.origin: Origin | None = None
+        self.is_noted = False
         self.opened_at: float | None = None
         self.losses: list[Loss[MessageT]] = []
         self.rows: dict[RowKey, Row] = {}
@@ -108,6 +117,9 @@ class Batch(Generic[MessageT]):
         if self.opened_at is None:
             self.opened_at = other.opened_at
         self.messages += other.messages
+        self.passed += other.passed
+        if self.origin != other.origin:
+            self.origin = None
         self.losses += other.losses
         self.repeated += other.repeated
         self.conflicting += other.conflicting

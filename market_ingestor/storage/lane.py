@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,8 +17,8 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import streams, subjects
-from market_ingestor.bus.jetstream import Bus
-from market_ingestor.bus.reader import Delivery, PullReader
+from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.bus.reader import Delivery, Origin, PullReader
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.runtime.role import lag_problems
 from market_ingestor.storage.batch import (
@@ -32,8 +32,8 @@ from market_ingestor.storage.batch import (
 )
 from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
 from market_ingestor.storage.faults import RowRefusedError
-from market_ingestor.storage.rows import Refused, Row, gap
-from market_ingestor.storage.saved import SavedRecord
+from market_ingestor.storage.rows import Refused, Row, RowKey, gap
+from market_ingestor.storage.saved import Gone, Saved, SavedRecord, note, stretches
 from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
 
 _log = structlog.get_logger(__name__)
@@ -47,9 +47,9 @@ SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0  # a database that is back must not wait long for us
 LOG_INTERVAL_S: Final = 30.0
-# Between attempts to leave out what was saved before; twice as long after each that failed, for it
-# may have sent the durable back to the first message.
-MOVE_INTERVAL_S: Final = 2.0
+# Between attempts to leave out what was saved; twice as long after each that failed.
+LEAVE_OUT_WAIT_S: Final = 1.0
+LEAVE_OUT_WAIT_MAX_S: Final = 60.0
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -123,8 +123,8 @@ class Lane:
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
         self._skip_logged_at = -LOG_INTERVAL_S
-        self._move_wait_s = MOVE_INTERVAL_S
-        self._move_at = 0.0
+        self._leave_out_wait_s = LEAVE_OUT_WAIT_S
+        self._leave_out_at = 0.0
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
         self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
@@ -214,26 +214,37 @@ class Lane:
     async def _take(self, arrived: Sequence[Delivery], flushes: asyncio.TaskGroup) -> None:
         """Add messages to the batch, handing it on whenever it is full."""
         self._untaken = arrived
-        covered = await self._record.covered(self.stream, arrived)
+        covered = await self._record.covered(self.stream, arrived) if arrived else frozenset()
+        if self._batch.messages and self._batch.origin != self._reader.origin:
+            await self._flush_when_free(flushes)
         self._untaken = ()
         if covered:
             self._note_skipped(len(covered))
         now = asyncio.get_running_loop().time()
         done: list[Delivery] = []
         for index, each in enumerate(arrived):
-            if each.sequence in covered or not self._add(each, now):
+            self._batch.origin = self._reader.origin
+            if each.sequence in covered:
                 done.append(each)
+            elif not self._add(each, now):
+                done.append(each)
+                self._batch.passed.append(each)
             if self._batch.weight >= self._limits.batch_size_max:
                 self._untaken = arrived[index + 1 :]
                 await self._flush_when_free(flushes)
                 self._untaken = ()
-        if done:
+        if done and self._is_there(self._reader.origin):
             await self._reader.ack(done)
-        if covered and now >= self._move_at:
-            newest = next(each for each in reversed(arrived) if each.sequence in covered)
-            went_well = await self._record.move_on(self.stream, durable(self._limits), newest)
-            self._move_wait_s = MOVE_INTERVAL_S if went_well else 2 * self._move_wait_s
-            self._move_at = now + self._move_wait_s
+        if not self._batch.messages:
+            self._record.pass_by(self._stretches(self._batch))
+            self._batch.passed = []
+        if covered:
+            await self._leave_out()
+
+    def _stretches(self, batch: Batch[Delivery]) -> list[Saved]:
+        if batch.origin is None:
+            return []
+        return stretches(self.stream, batch.origin.stream, (*batch.messages, *batch.passed))
 
     def _add(self, message: Delivery, now: float) -> bool:
         """Put a message into the batch; False when there is nothing in it to save."""
@@ -258,6 +269,42 @@ class Lane:
             self._skip_logged_at = now
             _log.warning("saved_before", stream=self.stream, skipped=self.skipped)
 
+    async def _leave_out(self) -> None:
+        """Have the server go on behind what was saved, if that is far away."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._leave_out_at:
+            return
+        try:
+            found = await self._record.left_out(self.stream, subjects.SAVE_DURABLE)
+            if found is not None:
+                await self._save_missing(await self._record.missing(found), found)
+                await self._record.move(durable(self._limits), found)
+                _log.warning("saved_left_out", stream=self.stream, through=found.behind.through)
+            self._leave_out_wait_s = LEAVE_OUT_WAIT_S
+        except TROUBLE as problem:
+            _log.warning("saved_not_left_out", stream=self.stream, error=repr(problem))
+            self._leave_out_wait_s = min(2 * self._leave_out_wait_s, LEAVE_OUT_WAIT_MAX_S)
+        self._leave_out_at = loop.time() + self._leave_out_wait_s
+
+    async def _save_missing(self, messages: Sequence[Delivery], found: Gone) -> None:
+        """Save what no stretch before the end of the last one has; returns when that is done."""
+        now = asyncio.get_running_loop().time()
+        ours, self._batch = self._batch, Batch()
+        try:
+            for each in messages:
+                if not self._add(each, now):
+                    self._batch.passed.append(each)
+            batch = self._batch
+        finally:
+            self._batch = ours
+        batch.origin = Origin(stream=found.behind.created, durable="")  # none gave them out
+        if not batch.messages:
+            self._record.pass_by(self._stretches(batch))
+            return
+        await self._writers.acquire()
+        self._held.add(batch)
+        await self._flush(batch)
+
     # -- writing
 
     async def _flush_when_free(self, flushes: asyncio.TaskGroup) -> None:
@@ -278,7 +325,9 @@ class Lane:
             ]
             for loss in losses:
                 await self._bury(loss)
-            await self._reader.ack(batch.messages)
+            if not batch.is_noted:
+                await self._note_later(batch, {each.row.key for each in dead})
+            await self._ack(batch)
             self.duplicate += batch.repeated
             self._count_conflicting(batch.conflicting)
         except asyncio.CancelledError:
@@ -289,20 +338,31 @@ class Lane:
             self._writers.release()
             self._queue.set(sum(len(each) for each in self._in_hand()))
 
+    async def _ack(self, batch: Batch[Delivery]) -> None:
+        """Acknowledge what came from the durable that is there; the rest comes again from that."""
+        if self._is_there(batch.origin):
+            await self._reader.ack(batch.messages)
+
+    def _is_there(self, origin: Origin | None) -> bool:
+        return origin is not None and origin.durable == self._reader.durable
+
     async def _store(self, batch: Batch[Delivery]) -> Sequence[Suspect]:
         """Commit every row that can be; return those at fault. Repeats until that is reached."""
         attempt = 0
         while True:
-            search = Bisection(batch.sorted_rows())
+            rows = batch.sorted_rows()
+            search = Bisection(rows)
             while (chunk := search.chunk) is not None:
+                noted = [] if chunk is not rows or batch.losses else self._stretches(batch)
                 try:
-                    await self._write(chunk, batch)
+                    await self._write(chunk, batch, noted)
                 except RowRefusedError as problem:
                     search.refused(str(problem))
                 except StoreUnavailableError as problem:
                     await self._back_off(attempt, str(problem))
                     attempt += 1
                 else:
+                    batch.is_noted = bool(noted)
                     search.stored()
                     attempt = 0
             if not search.unexplained:
@@ -311,16 +371,38 @@ class Lane:
             attempt += 1
             self._find_neighbours(batch)
 
+    async def _note_later(self, batch: Batch[Delivery], dead: Collection[RowKey]) -> None:
+        """Write down what a batch with losses took, once they are buried.
+
+        With its other rows once more, for the record must come and go with them. Without it, the
+        worst is that all of it is saved again one day.
+        """
+        noted = self._stretches(batch)
+        if not noted:
+            return
+        rows = [each for each in batch.sorted_rows() if each.key not in dead]
+        try:
+            if rows:
+                keys, alone = batch.slots(rows)
+                await self._writer.write(rows, Locks(keys=keys, alone=alone), [note(noted)])
+            else:
+                await self._record.write(noted)
+        except (RowRefusedError, StoreUnavailableError) as problem:
+            _log.debug("saved_postponed", error=str(problem))
+
     def _find_neighbours(self, batch: Batch[Delivery]) -> None:
         """Add what was gathered meanwhile, so that a refused row can be told from a bad day."""
         if self._batch.messages and batch.weight <= self._limits.batch_size_max:
             batch.absorb(self._batch)
             self._batch = Batch()
 
-    async def _write(self, rows: Sequence[Row], batch: Batch[Delivery]) -> None:
+    async def _write(
+        self, rows: Sequence[Row], batch: Batch[Delivery], noted: Sequence[Saved]
+    ) -> None:
         keys, alone = batch.slots(rows)
+        also = [note(noted)] if noted else []
         started = time.perf_counter()
-        written = await self._writer.write(rows, Locks(keys=keys, alone=alone))
+        written = await self._writer.write(rows, Locks(keys=keys, alone=alone), also)
         self._seconds.observe(time.perf_counter() - started)
         self._count(written)
 

@@ -289,18 +289,52 @@ SELECT market_set_columnstore($1, $2::interval)
 -- $1 the key of a duty only one process does at a time; held until the transaction ends.
 SELECT pg_try_advisory_xact_lock($1)
 
--- name: prolong_saved
--- $1 a stream, $2 when it was made, $3 where a stretch of it begins, $4 the savers' ack floor by now,
--- $5 when the newest message of the stream was stored. Floor and time change together: a later time
--- beside an older floor would speak of messages nobody saved.
-UPDATE market_saved SET through = $4, stored_at = $5, updated_at = now()
-WHERE stream = $1 AND created = $2 AND since = $3 AND through < $4
+-- name: note_saved
+-- $1 a stream, $2 when it was made, $3 and $4 behind which and through which sequences all is saved, $5
+-- when the last of each was stored: part of the transaction that saves it.
+INSERT INTO market_saved AS known (stream, created, since, through, stored_at)
+SELECT $1, $2, since, through, stored_at
+FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[]) AS run (since, through, stored_at)
+ON CONFLICT (stream, since) DO UPDATE SET
+    created = EXCLUDED.created,
+    through = CASE WHEN known.created = EXCLUDED.created
+        THEN greatest(known.through, EXCLUDED.through) ELSE EXCLUDED.through END,
+    stored_at = CASE WHEN known.created = EXCLUDED.created
+        THEN greatest(known.stored_at, EXCLUDED.stored_at) ELSE EXCLUDED.stored_at END,
+    updated_at = now()
+RETURNING since
 
--- name: begin_saved
--- $1 to $5 as above: write down a stretch that continues none.
-INSERT INTO market_saved (stream, created, since, through, stored_at)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (stream, since) DO NOTHING
+-- name: join_saved
+-- Make one of stretches that touch.
+WITH marked AS (
+    SELECT *, since > max(through) OVER (
+        PARTITION BY stream, created ORDER BY since, through
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS is_first
+    FROM market_saved
+), numbered AS (
+    SELECT *, count(*) FILTER (WHERE is_first) OVER (
+        PARTITION BY stream, created ORDER BY since, through
+    ) AS number
+    FROM marked
+), joined AS (
+    SELECT stream, created, min(since) AS since, max(through) AS through,
+        max(stored_at) AS stored_at
+    FROM numbered GROUP BY stream, created, number HAVING count(*) > 1
+), gone AS (
+    DELETE FROM market_saved AS known USING joined
+    WHERE (known.stream, known.created) = (joined.stream, joined.created)
+        AND known.since > joined.since AND known.through <= joined.through
+)
+UPDATE market_saved AS known
+SET through = greatest(known.through, joined.through),
+    stored_at = greatest(known.stored_at, joined.stored_at), updated_at = now()
+FROM joined
+WHERE (known.stream, known.created, known.since) = (joined.stream, joined.created, joined.since)
+
+-- name: prune_saved
+-- $1 seconds: forget stretches that have not grown for so long.
+DELETE FROM market_saved WHERE updated_at < now() - make_interval(secs => $1)
 
 -- name: cut_saved
 -- $1 a stream, $2 when it was made, $3 its last sequence: nothing behind it is saved.
@@ -310,20 +344,8 @@ WITH gone AS (
 UPDATE market_saved SET through = $3, updated_at = now()
 WHERE stream = $1 AND created = $2 AND since < $3 AND through > $3
 
--- name: prune_saved
--- $1 a stream, $2 when it was made, $3 how many of its stretches are kept: those that reach furthest.
-DELETE FROM market_saved
-WHERE stream = $1 AND (
-    created <> $2
-    OR since NOT IN (
-        SELECT since FROM market_saved
-        WHERE stream = $1 AND created = $2
-        ORDER BY through DESC LIMIT $3
-    )
-)
-
 -- name: saved
-SELECT stream, created, since, through, stored_at FROM market_saved
+SELECT stream, created, since, through, stored_at FROM market_saved ORDER BY stream, since
 
 -- name: sum_symbols
 -- Move what the batches noted into market_symbols; each note is counted exactly once.

@@ -1,28 +1,28 @@
-"""How far savers have come, remembered beside the rows. SHELL.
+"""What of each stream is saved, remembered beside the rows. SHELL.
 
-nats-server writes a durable's state in place; killed meanwhile it begins at the first message of
-the stream again. What the database remembers lets savers pass over what is stored; where that is
-much, they have the server go on behind it. It lies there, and not in NATS, so that an empty
-database, or one from a backup, knows as much as it has.
+nats-server before 2.11 writes a durable's state in place; killed meanwhile it begins at the first
+message of the stream again. What the database remembers lets savers pass over what is stored; where
+that is much, they have the server go on behind it.
+
+A batch's transaction writes down which messages it saves (`Saved`). So the record says neither more
+nor less than the rows: an empty database claims nothing, one from a backup what it had then.
 
 A message is passed over only when three things agree: its sequence, the time at which the server
 stored it (a stream that lost its end gives sequences out again; seen short, its end is forgotten
 here too), and the stream's own creation time, asked for after the message arrived (a stream made
 anew gives all of them out again).
-
-What was given out while nobody watched may have been saved into another database, and this one be
-a backup put in its place: then a new stretch begins behind it.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from market_ingestor.bus import streams, subjects
+from market_ingestor.bus import subjects
 from market_ingestor.bus.durables import move_durable
 from market_ingestor.bus.jetstream import TROUBLE, Bus, ConsumerState, StreamState
 from market_ingestor.bus.reader import Delivery
@@ -30,21 +30,24 @@ from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import at, microseconds
-from market_ingestor.storage.timescale import Database, Record, Session
+from market_ingestor.storage.timescale import Database, Record, Statement
 
 _log = structlog.get_logger(__name__)
 
 STREAMS: Final = (subjects.RAW_STREAM, subjects.KLINE_STREAM, subjects.EVENT_STREAM)
-INTERVAL_S: Final = 1.0  # what is acknowledged within is saved again, and is a duplicate then
+INTERVAL_S: Final = 1.0  # what another saver saved within is saved again, and is a duplicate then
 BEGIN_S: Final = 3.0  # both servers answer in milliseconds, or the record has to wait
-STRETCHES_MAX: Final = 8  # of a stream; one begins with a saver that found more acknowledged
-MOVE_S: Final = 5.0  # messages in hand come again after six
-PASSED_MAX: Final = 5_000  # messages looked at one by one, in half a second; more are left out
+STALE_S: Final = 30 * 86_400.0  # streams keep two days and two weeks unless told otherwise
 ASK_S: Final = 2.0  # messages in hand wait for the answer, and come again after six seconds
+MOVE_S: Final = 2.0  # it takes milliseconds, unless the server died with the question
+PASSED_MAX: Final = 5_000  # messages looked at one by one, in half a second; more are left out
+MISSING_MAX: Final = 5_000  # messages asked for one by one before a durable is moved behind them
+ASKED_AT_ONCE: Final = 100
+JOINING: Final = 0x6D61726B65740005  # advisory lock: "market" in ASCII, the duty's number
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A stretch of a stream of which all was committed, or became a dead letter.
+    """A stretch of a stream of which all was committed, became a dead letter or holds nothing.
 
     Attributes:
         created: When the stream was made (`bus.streams.created`).
@@ -64,89 +67,91 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.since < message.sequence <= self.through and message.stored_us <= self.stored_us
 
 
-def watched(now: Saved, before: Saved | None) -> Saved:
-    """Return what a saver itself has watched of a stream, at first nothing. Pure.
+class Gone(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a durable may go on behind what is saved.
 
-    Args:
-        now: From the newest message given out to the ack floor.
-        before: What this returned before, None when the database may have been another one then.
+    Attributes:
+        behind: The last stretch that is left out.
+        missing: Sequences before its end that may not be saved, ascending.
     """
-    if before is None or before.created != now.created:
-        return msgspec.structs.replace(now, through=now.since)
-    return msgspec.structs.replace(
-        now, since=before.since, through=max(before.through, now.through)
+
+    behind: Saved
+    missing: Sequence[int]
+
+
+def stretches(stream: str, created: str, messages: Iterable[Delivery]) -> list[Saved]:
+    """Return what a saver took of a stream, as few stretches as may be. Pure."""
+    found: list[Saved] = []
+    for each in sorted(messages, key=lambda message: message.sequence):
+        if found and each.sequence <= found[-1].through + 1:
+            last = found.pop()
+            since, stored_us = last.since, max(last.stored_us, each.stored_us)
+        else:
+            since, stored_us = each.sequence - 1, each.stored_us
+        found.append(
+            Saved(
+                stream=stream,
+                created=created,
+                since=since,
+                through=each.sequence,
+                stored_us=stored_us,
+            )
+        )
+    return found
+
+
+def note(saved: Sequence[Saved]) -> Statement:
+    """Return what writes down stretches of one stream; for the transaction that saves them."""
+    first = saved[0]
+    return Statement(
+        sql=QUERIES["note_saved"],
+        args=(
+            first.stream,
+            first.created,
+            [each.since for each in saved],
+            [each.through for each in saved],
+            [at(each.stored_us) for each in saved],
+        ),
     )
 
 
-def news(seen: Saved, before: Saved | None, known: Sequence[Saved]) -> Saved | None:
-    """Return what is new in what was watched, None when that is nothing. Pure.
+def left_out(
+    known: Sequence[Saved], state: StreamState, durable: ConsumerState | None
+) -> Gone | None:
+    """Return how a durable that is far from the end of what is saved may be moved there. Pure.
 
     Args:
-        seen: What was watched until now.
-        before: What was watched at the last look.
-        known: What the database says.
+        known: What the database says of the stream, ascending.
 
     Returns:
-        A known stretch that goes on, or else a new one.
-    """
-    if before is None or before.created != seen.created or seen.through <= before.through:
-        return None
-    continued = [
-        each
-        for each in known
-        if each.created == seen.created and each.since <= before.through <= each.through
-    ]
-    if any(each.through >= seen.through for each in continued):
-        return None  # another saver was faster
-    since = min((each.since for each in continued), default=before.through)
-    return msgspec.structs.replace(seen, since=since)
-
-
-def all_saved(
-    known: Sequence[Saved], message: Delivery, state: StreamState, durable: ConsumerState | None
-) -> Saved | None:
-    """Return a stretch whose end a durable is far from, and may be moved behind. Pure.
-
-    Args:
-        known: What the database says.
-        message: One that was given out although it was saved.
-
-    Returns:
-        None when its end is near, or something before it would still be given out that may not
-        have been saved.
+        None when the end is near, or too much before it may not be saved.
     """
     if durable is None or not durable.has_all or not state.is_dated:
         return None
-    gone = max(durable.ack_floor, state.first_sequence - 1)
-    far = durable.delivered + PASSED_MAX
-    found = [
-        each
-        for each in known
-        if each.created == state.created
-        and each.covers(message)
-        and each.since <= gone
-        and far < each.through <= state.last_sequence
-    ]
-    return max(found, key=_reach, default=None)
-
-
-def has_lost(known: Sequence[Saved], before: Sequence[Saved]) -> bool:
-    """Return whether a database forgot what it said before: it is another one by now. Pure."""
-    reached = {each.created: each.through for each in sorted(known, key=_reach)}
-    return any(each.through > reached.get(each.created, 0) for each in before)
+    reached = max(durable.ack_floor, state.first_sequence - 1)
+    missing: list[int] = []
+    found: Gone | None = None
+    for each in known:
+        if each.created != state.created or each.through <= reached:
+            continue
+        if each.through > state.last_sequence or len(missing) + each.since - reached > MISSING_MAX:
+            break
+        missing += range(reached + 1, each.since + 1)
+        reached = each.through
+        found = Gone(behind=each, missing=tuple(missing))
+    if found is None or found.behind.through <= durable.delivered + PASSED_MAX:
+        return None
+    return found
 
 
 class SavedRecord:
-    """Writes the savers' ack floors down, and tells which messages lie behind them.
-
-    An ack follows its commit, so whoever reads a floor may write it down; savers may do so at once.
-    """
+    """Reads what the database says was saved, and tells which messages that covers."""
 
     def __init__(self, bus: Bus, database: Database) -> None:
         self._bus = bus
         self._database = database
         self._known: dict[str, tuple[Saved, ...]] = {}
-        self._watched: dict[str, Saved] = {}
+        self._passed: list[Saved] = []
 
     async def begin(self) -> None:
         """Read the record before anything is judged by it; without it all is saved again."""
@@ -166,85 +171,45 @@ class SavedRecord:
         except (StoreUnavailableError, RowRefusedError) as problem:
             _log.debug("saved_postponed", error=str(problem))
 
+    def pass_by(self, passed: Sequence[Saved]) -> None:
+        """Take over what holds nothing to be saved; it is written down at the next look."""
+        self._passed += passed
+
     async def look(self) -> None:
-        """Write down how far the savers have come, and read what is known by now.
+        """Read what is known by now, and make it short.
 
         Raises:
             StoreUnavailableError: The database cannot answer now. It may be another one when it
                 comes back, so nothing is known until then.
         """
-        found = await self._floors()
+        passed, self._passed = self._passed, []
         try:
-            self._known = await self._exchange(found)
+            async with self._database.transaction() as session:
+                for each in passed:
+                    statement = note([each])
+                    await session.fetch(statement.sql, *statement.args)
+                if await session.value(QUERIES["try_duty"], JOINING):
+                    await session.fetch(QUERIES["join_saved"])
+                    await session.fetch(QUERIES["prune_saved"], STALE_S)
+                self._known = _by_stream(await session.fetch(QUERIES["saved"]))
         except (StoreUnavailableError, RowRefusedError):
-            self._known, self._watched = {}, {}
+            self._known = {}
             raise
 
-    async def _exchange(self, floors: Sequence[Saved]) -> dict[str, tuple[Saved, ...]]:
-        async with self._database.transaction() as session:
-            known = _by_stream(await session.fetch(QUERIES["saved"]))
-            if any(has_lost(known.get(each, ()), self._known[each]) for each in self._known):
-                self._watched = {}
-            noted: list[Saved] = []
-            for each in floors:  # always in the same order, so that savers never lock each other
-                before = self._watched.get(each.stream)
-                self._watched[each.stream] = seen = watched(each, before)
-                stretches = known.get(each.stream, ())
-                found = news(seen, before, stretches)
-                if found is not None:
-                    await self._note(session, found, stretches)
-                    noted.append(found)
-            return _by_stream(await session.fetch(QUERIES["saved"])) if noted else known
+    async def write(self, saved: Sequence[Saved]) -> None:
+        """Write down stretches by themselves: those without rows.
 
-    @staticmethod
-    async def _note(session: Session, found: Saved, known: Sequence[Saved]) -> None:
-        time = at(found.stored_us)
-        if any((each.created, each.since) == (found.created, found.since) for each in known):
-            await session.fetch(
-                QUERIES["prolong_saved"],
-                found.stream,
-                found.created,
-                found.since,
-                found.through,
-                time,
-            )
-            return
-        await session.fetch(QUERIES["prune_saved"], found.stream, found.created, STRETCHES_MAX - 1)
-        await session.fetch(
-            QUERIES["begin_saved"], found.stream, found.created, found.since, found.through, time
-        )
-
-    async def _floors(self) -> list[Saved]:
-        """Return how far the savers have come in each stream that the bus tells of."""
-        found: list[Saved] = []
-        for stream in STREAMS:
-            with contextlib.suppress(*TROUBLE):
-                found.append(await self._floor(stream))
-        return found
-
-    async def _floor(self, stream: str) -> Saved:
-        """Return what lies between the newest message given out and the savers' ack floor.
-
-        The stream is asked first: all it held then that lies at or below the floor is acknowledged,
-        whether it is deleted, or loses its end and fills again, before the floor is read.
+        Raises:
+            StoreUnavailableError: The database cannot do this now.
         """
-        info = await self._bus.api(f"STREAM.INFO.{stream}", timeout_s=ASK_S)
-        durable = await self._bus.consumer_state(stream, subjects.SAVE_DURABLE)
-        if durable is not None and not durable.has_all:
-            durable = None  # made by hand to begin later: its floor tells nothing
-        floor = durable.ack_floor if durable is not None else 0
-        return Saved(
-            stream=stream,
-            created=streams.created(info),
-            since=durable.delivered if durable is not None else 0,
-            through=min(floor, info["state"]["last_seq"]),
-            stored_us=streams.time_us(info["state"]["last_ts"]),
-        )
+        statement = note(saved)
+        async with self._database.transaction() as session:
+            await session.fetch(statement.sql, *statement.args)
 
     async def covered(self, stream: str, arrived: Sequence[Delivery]) -> frozenset[int]:
         """Return the sequences of those messages that were saved before, none in doubt."""
         known = self._known.get(stream, ())
-        if not any(each.covers(message) for message in arrived for each in known):
+        if not _covered(known, arrived):
             return frozenset()
         state = await self._state(stream)
         if state is None:
@@ -253,38 +218,62 @@ class SavedRecord:
         if any(each.through > state.last_sequence for each in known):
             await self._cut(state)
             return frozenset()
-        return frozenset(
-            message.sequence for message in arrived if any(each.covers(message) for each in known)
-        )
+        return _covered(known, arrived)
 
-    async def move_on(self, stream: str, config: dict[str, Any], message: Delivery) -> bool:
-        """Have the server go on behind what was saved, if that is far away.
+    async def left_out(self, stream: str, durable: str) -> Gone | None:
+        """Return how the server may go on behind what is saved, None if it is near its end.
 
-        Args:
-            config: Of the durable.
-            message: One it gave out although it was saved.
-
-        Returns:
-            Whether nothing went wrong.
+        Raises:
+            Exception: One of `TROUBLE`.
         """
-        try:
-            async with asyncio.timeout(MOVE_S):
-                state = await self._bus.stream_state(stream)
-                durable = await self._bus.consumer_state(stream, config["durable_name"])
-                found = all_saved(self._known.get(stream, ()), message, state, durable)
-                if found is None:
-                    return True
-                last = await self._bus.message_at(stream, found.through)
-                if last is None or last.stored_us > found.stored_us:
-                    return True
-                await move_durable(
-                    self._bus, stream, config, behind=found.through, created=found.created
+        async with asyncio.timeout(MOVE_S):
+            state = await self._bus.stream_state(stream)
+            info = await self._bus.consumer_state(stream, durable)
+            found = left_out(self._known.get(stream, ()), state, info)
+            if found is None:
+                return None
+            last = await self._bus.message_at(stream, found.behind.through)
+        if last is None or last.stored_us > found.behind.stored_us:
+            return None
+        return found
+
+    async def missing(self, found: Gone) -> list[Delivery]:
+        """Return what there is of the messages that may not be saved; none can be acknowledged.
+
+        Raises:
+            Exception: One of `TROUBLE`.
+        """
+        stream, wanted = found.behind.stream, found.missing
+        got: list[Delivery] = []
+        for first in range(0, len(wanted), ASKED_AT_ONCE):
+            some = wanted[first : first + ASKED_AT_ONCE]
+            answers = await asyncio.gather(*(self._bus.message_at(stream, each) for each in some))
+            got += [
+                Delivery(
+                    subject=each.subject,
+                    payload=each.payload,
+                    sequence=each.sequence,
+                    stored_us=each.stored_us,
+                    pending=0,
+                    reply="",
+                    consumer_sequence=0,
                 )
-        except TROUBLE as problem:
-            _log.warning("saved_not_left_out", stream=stream, error=str(problem))
-            return False
-        _log.warning("saved_left_out", stream=stream, after=message.sequence, through=found.through)
-        return True
+                for each in answers
+                if each is not None
+            ]
+        return got
+
+    async def move(self, config: dict[str, Any], found: Gone) -> None:
+        """Have the server go on behind what is saved.
+
+        Raises:
+            Exception: One of `TROUBLE`.
+        """
+        last = found.behind
+        async with asyncio.timeout(MOVE_S):
+            await move_durable(
+                self._bus, last.stream, config, behind=last.through, created=last.created
+            )
 
     async def _state(self, stream: str) -> StreamState | None:
         """Return what the stream that is there by now holds, None without an answer."""
@@ -304,7 +293,24 @@ class SavedRecord:
                 )
                 self._known = _by_stream(await session.fetch(QUERIES["saved"]))
         except (StoreUnavailableError, RowRefusedError):
-            self._known, self._watched = {}, {}
+            self._known = {}
+
+
+def _covered(known: Sequence[Saved], arrived: Iterable[Delivery]) -> frozenset[int]:
+    """Return the sequences that stretches cover; those are ascending."""
+    ends: list[int] = []
+    for each in known:  # an older one may reach further than the next, before they are joined
+        ends.append(max(each.through, ends[-1] if ends else 0))
+    found: set[int] = set()
+    for message in arrived:
+        first = bisect_right(ends, message.sequence - 1)
+        for each in known[first:]:
+            if each.since >= message.sequence:
+                break
+            if each.covers(message):
+                found.add(message.sequence)
+                break
+    return frozenset(found)
 
 
 def _saved(row: Record) -> Saved:
@@ -318,11 +324,8 @@ def _saved(row: Record) -> Saved:
 
 
 def _by_stream(rows: Sequence[Record]) -> dict[str, tuple[Saved, ...]]:
-    found: dict[str, tuple[Saved, ...]] = {}
-    for each in map(_saved, rows):
-        found[each.stream] = (*found.get(each.stream, ()), each)
-    return found
-
-
-def _reach(stretch: Saved) -> int:
-    return stretch.through
+    known = [_saved(each) for each in rows]
+    return {
+        stream: tuple(each for each in known if each.stream == stream)
+        for stream in {each.stream for each in known}
+    }

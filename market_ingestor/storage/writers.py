@@ -49,8 +49,13 @@ class Writer(Protocol):
 
     table: str
 
-    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+    async def write(
+        self, rows: Sequence[Row], locks: Locks, also: Sequence[Statement] = ()
+    ) -> Written:
         """Commit ``rows``, sorted by key and at least one; writing them again changes nothing.
+
+        Args:
+            also: Statements of the same transaction.
 
         Raises:
             RowRefusedError: One of them is at fault; nothing was written.
@@ -96,28 +101,34 @@ class TradeWriter:
         self._database = database
         self._partitions = Partitions(database, self.table)
 
-    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+    async def write(
+        self, rows: Sequence[Row], locks: Locks, also: Sequence[Statement] = ()
+    ) -> Written:
         """Commit trades; see `Writer`."""
         try:
             await self._partitions.ensure([row.time_us for row in rows])
             try:
-                return await self._write(rows, locks, may_append=True)
+                return await self._write(rows, locks, also, may_append=True)
             except RowRefusedError as problem:
                 if problem.sqlstate != UNIQUE_VIOLATION:
                     raise
             # Another saver has just committed one of them: a message came to both.
-            return await self._write(rows, locks, may_append=False)
+            return await self._write(rows, locks, also, may_append=False)
         except StoreUnavailableError:
             self._partitions.forget()
             raise
 
-    async def _write(self, rows: Sequence[Row], locks: Locks, *, may_append: bool) -> Written:
+    async def _write(
+        self, rows: Sequence[Row], locks: Locks, also: Sequence[Statement], *, may_append: bool
+    ) -> Written:
         spans = spans_of(rows)
         bounds = probe_bounds(
             [each for span in spans.values() for each in (span.first_us, span.last_us)]
         )
         async with self._database.transaction() as session:
             await session.fetch(QUERIES["lock_slots"], locks.keys, locks.alone)
+            for each in also:
+                await session.fetch(each.sql, *each.args)
             if may_append and not await self._any_stored(session, spans, bounds):
                 await self._append(session, rows, spans)
                 return Written(inserted={self.table: len(rows)})
@@ -176,7 +187,9 @@ class KlineWriter:
         self._database = database
         self._partitions = Partitions(database, self.table, "market_kline_revisions")
 
-    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+    async def write(
+        self, rows: Sequence[Row], locks: Locks, also: Sequence[Statement] = ()
+    ) -> Written:
         """Commit versions; see `Writer`."""
         del locks  # versions of one key never disagree: the stream gave each its number
         copy = Copy(table="staging_klines", columns=KLINE_COLUMNS, data=_lines(rows))
@@ -186,7 +199,7 @@ class KlineWriter:
         )
         try:
             await self._partitions.ensure([row.time_us for row in rows])
-            versions, newest = await self._database.write(copy, statements)
+            versions, newest, *_ = await self._database.write(copy, (*statements, *also))
         except StoreUnavailableError:
             self._partitions.forget()
             raise
@@ -207,11 +220,14 @@ class GapWriter:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def write(self, rows: Sequence[Row], locks: Locks) -> Written:
+    async def write(
+        self, rows: Sequence[Row], locks: Locks, also: Sequence[Statement] = ()
+    ) -> Written:
         """Commit changes; see `Writer`."""
         del locks  # states only ever advance, whoever comes first
         copy = Copy(table="staging_gaps", columns=GAP_COLUMNS, data=_lines(rows))
-        (counts,) = await self._database.write(copy, [Statement(sql=QUERIES["upsert_gaps"])])
+        statement = Statement(sql=QUERIES["upsert_gaps"])
+        counts, *_ = await self._database.write(copy, (statement, *also))
         return Written(inserted={self.table: counts["inserted"]})
 
 

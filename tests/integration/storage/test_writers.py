@@ -211,7 +211,7 @@ async def test_a_row_that_another_writer_is_about_to_commit_is_a_duplicate(
             storing = (
                 write(writer, found)
                 if may_append
-                else writer._write(found, Locks(keys=[], alone=[]), may_append=False)  # noqa: SLF001 - as said
+                else writer._write(found, Locks(keys=[], alone=[]), [], may_append=False)  # noqa: SLF001 - as said
             )
             writing = asyncio.create_task(storing)
             while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):

@@ -61,8 +61,20 @@ def test_only_a_floor_that_can_be_is_believed(
         "config": config,
         "delivered": {"stream_seq": delivered, "consumer_seq": messages},
         "ack_floor": {"stream_seq": floor},
+        "num_ack_pending": 1,
     }
     assert streams.ack_floor(info) == believed
+
+
+def test_a_floor_beyond_what_was_given_out_is_right_when_all_of_that_is_acknowledged() -> None:
+    """Messages that expired before they were given out are no longer waited for."""
+    info = {
+        "config": streams.durable_config("save", ack_wait_s=6, max_ack_pending=10),
+        "delivered": {"stream_seq": 60, "consumer_seq": 60},
+        "ack_floor": {"stream_seq": 90},
+        "num_ack_pending": 0,
+    }
+    assert streams.ack_floor(info) == 90
 
 
 def test_a_durable_made_by_hand_to_begin_later_is_told_from_one_that_was_moved() -> None:

@@ -1,10 +1,18 @@
 """What the record of what was saved says of a message."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from market_ingestor.bus.jetstream import ConsumerState, StreamState
 from market_ingestor.bus.reader import Delivery
-from market_ingestor.storage.saved import PASSED_MAX, Saved, all_saved, has_lost, news, watched
+from market_ingestor.storage.saved import (
+    MISSING_MAX,
+    PASSED_MAX,
+    Saved,
+    left_out,
+    stretches,
+)
 
 STORED_US = 1_000_000
 FAR = PASSED_MAX + 1_000
@@ -42,41 +50,16 @@ def test_a_message_is_covered_by_its_sequence_and_its_time(
     assert saved().covers(delivery(sequence, stored_us)) is is_covered
 
 
-@pytest.mark.parametrize(
-    ("before", "seen", "found"),
-    [
-        (None, saved(since=5, through=30), None),  # who has just come knows nothing
-        (saved(through=20), saved(through=20), None),
-        (saved(through=20), saved(created="now", through=30), None),
-        (saved(through=20), saved(through=30), saved(since=10, through=30)),
-        (saved(through=15), saved(through=30), saved(since=10, through=30)),
-        (saved(through=15), saved(through=18), None),  # another saver was faster
-        (saved(through=21), saved(through=30), saved(since=21, through=30)),  # but for one
-        (saved(through=9), saved(through=30), saved(since=9, through=30)),
-    ],
-)
-def test_a_stretch_goes_on_only_from_where_it_was_watched(
-    before: Saved | None, seen: Saved, found: Saved | None
-) -> None:
-    assert news(seen, before, [saved(created="once", since=0, through=99), saved()]) == found
-
-
-def test_watching_begins_behind_what_was_given_out_and_never_goes_back() -> None:
-    """The floor may wait for a message while later ones went into another database."""
-    begun = watched(saved(since=8, through=5), None)
-    assert begun.through == 8
-    assert watched(saved(since=9, through=7), begun).through == 8
-    assert watched(saved(since=9, through=9), begun).through == 9
-    assert watched(saved(created="now", since=2, through=1), begun).through == 2
-
-
-def test_a_database_that_knows_less_than_it_did_is_another_one() -> None:
-    older, newer = saved(since=0, through=5), saved()
-    assert not has_lost([older, newer], [newer])
-    assert not has_lost([newer, older], [older, newer])
-    assert has_lost([older], [newer])
-    assert has_lost([], [newer])
-    assert has_lost([saved(created="now")], [newer])
+def test_what_follows_upon_another_is_one_stretch() -> None:
+    taken = [delivery(each, 10 * each) for each in (7, 3, 4, 5, 4, 9)]
+    assert [
+        (each.since, each.through, each.stored_us) for each in stretches("S", "then", taken)
+    ] == [
+        (2, 5, 50),
+        (6, 7, 70),
+        (8, 9, 90),
+    ]
+    assert stretches("S", "then", []) == []
 
 
 def stream(
@@ -100,25 +83,45 @@ def consumer(*, delivered: int = 500, ack_floor: int = 10, has_all: bool = True)
     )
 
 
+END = saved(since=200, through=FAR)
+START = saved(since=0, through=150)
+
+
 @pytest.mark.parametrize(
-    ("state", "durable", "is_left_out"),
+    ("known", "state", "durable", "missing"),
     [
-        (stream(), consumer(), True),
-        (stream(), consumer(ack_floor=9), False),  # message 10 may be in no table
-        (stream(first=11), consumer(ack_floor=0), True),  # it is gone anyway
-        (stream(first=10), consumer(ack_floor=0), False),
-        (stream(), consumer(delivered=FAR - PASSED_MAX), False),  # the end is near
-        (stream(created="now"), consumer(), False),
-        (stream(is_dated=False), consumer(), False),  # a restart may change what the server says
-        (stream(last=FAR - 1), consumer(), False),  # it lost its end
-        (stream(), consumer(has_all=False), False),  # made by hand: its floor tells nothing
-        (stream(), None, False),
+        ([START, END], stream(), consumer(), range(151, 201)),
+        ([START, END], stream(), consumer(ack_floor=170), range(171, 201)),
+        ([START, END], stream(), consumer(ack_floor=300), []),
+        ([START, END], stream(first=181), consumer(ack_floor=0), range(181, 201)),
+        ([END], stream(), consumer(ack_floor=0), range(1, 201)),
+        (
+            [saved(created="once", since=0, through=2 * FAR), END],
+            stream(),
+            consumer(),
+            range(11, 201),
+        ),
+        ([saved(since=0, through=FAR), END], stream(), consumer(), []),
+        ([START, END], stream(), consumer(delivered=FAR - PASSED_MAX), None),  # the end is near
+        ([saved(since=MISSING_MAX + 11, through=2 * FAR)], stream(last=2 * FAR), consumer(), None),
+        ([START, END], stream(created="now"), consumer(), None),
+        ([START, END], stream(is_dated=False), consumer(), None),  # a restart may change it
+        ([START, END], stream(last=FAR - 1), consumer(), None),  # it lost its end
+        ([START, END], stream(), consumer(has_all=False), None),  # made by hand
+        ([START, END], stream(), None, None),
+        ([], stream(), consumer(), None),
     ],
 )
-def test_only_what_was_saved_is_left_out(
-    state: StreamState, durable: ConsumerState | None, is_left_out: bool
+def test_what_is_left_out_and_what_must_be_saved_before(
+    known: list[Saved],
+    state: StreamState,
+    durable: ConsumerState | None,
+    missing: Sequence[int] | None,
 ) -> None:
-    stretch = saved(since=10, through=FAR)
-    known = [saved(created="once", since=0, through=2 * FAR), stretch]
-    found = all_saved(known, delivery(100, 1), state, durable)
-    assert found == (stretch if is_left_out else None)
+    found = left_out(known, state, durable)
+    if missing is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.behind.through == FAR
+        assert list(found.missing) == list(missing)
