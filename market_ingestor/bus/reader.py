@@ -17,7 +17,7 @@ import structlog
 
 from market_ingestor.bus import streams
 from market_ingestor.bus.durables import ensure_durable
-from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.bus.jetstream import TROUBLE, ApiError, Bus
 from market_ingestor.bus.wire import publication, status
 from market_ingestor.errors import StreamRecreatedError, StreamSetupError
 
@@ -120,7 +120,7 @@ class PullReader:
 
     async def __aenter__(self) -> Self:
         self._end = await self._bus.client.listen(f"{self._inbox}.*", self._on_message)
-        self._end_doubts = self._bus.on_reconnect(self._doubt)
+        self._end_doubts = self._bus.on_reconnect(self.doubt)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -199,15 +199,31 @@ class PullReader:
         self._outstanding = 0
         self._wake.set()
 
-    def _doubt(self) -> None:
-        """Take the consumer for lost: a request to one that is gone is answered by silence."""
+    def doubt(self) -> None:
+        """Take the consumer for lost: a request to one that is gone is answered by silence.
+
+        It may be another one when it is found again.
+        """
         self._gone = True
+        self.durable = None
         self._restart()
+
+    async def is_from(self, durable: str) -> bool:
+        """Return whether the durable that was made at a time is the one that is there."""
+        if durable != self.durable:
+            return False
+        if asyncio.get_running_loop().time() - self._heard_at <= SILENCE_S:
+            return True  # it would have been heard that it is gone
+        try:
+            info = await self._bus.consumer_info(self._stream, self._consumer)
+        except TROUBLE:
+            return False
+        return info is not None and info["created"] == durable
 
     async def _ask(self, now: float) -> None:
         """Keep between half a batch and one and a half batches asked for."""
         if self._outstanding and now - self._heard_at > SILENCE_S:
-            self._doubt()
+            self.doubt()
         if self._gone or self._outstanding > self._batch // 2 or not self._bus.is_connected:
             return
         body = msgspec.json.encode(
@@ -245,10 +261,9 @@ class PullReader:
         if subject.rpartition(".")[2] != str(self._generation):
             return  # the end of a request given up before
         if found.code not in _STATUS_DONE:
-            self._was_deleted = "Deleted" in found.description
-            if self._was_deleted:
-                self.durable = None
-            self._gone = found.code == "503" or self._was_deleted
+            if "Deleted" in found.description:
+                self._was_deleted, self.durable = True, None
+            self._gone = self._gone or found.code == "503" or self._was_deleted
             _log.info(
                 "pull_ended",
                 stream=self._stream,

@@ -33,7 +33,7 @@ from market_ingestor.storage.batch import (
 from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.rows import Refused, Row, RowKey, gap
-from market_ingestor.storage.saved import Gone, Saved, SavedRecord, note, stretches
+from market_ingestor.storage.saved import Gone, Saved, SavedRecord, stretches
 from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
 
 _log = structlog.get_logger(__name__)
@@ -214,16 +214,15 @@ class Lane:
     async def _take(self, arrived: Sequence[Delivery], flushes: asyncio.TaskGroup) -> None:
         """Add messages to the batch, handing it on whenever it is full."""
         self._untaken = arrived
-        covered = await self._record.covered(self.stream, arrived) if arrived else frozenset()
-        if self._batch.messages and self._batch.origin != self._reader.origin:
+        origin = self._reader.origin
+        covered = await self._covered(origin, arrived)
+        if self._batch.messages and self._batch.origin != origin:
             await self._flush_when_free(flushes)
         self._untaken = ()
-        if covered:
-            self._note_skipped(len(covered))
         now = asyncio.get_running_loop().time()
         done: list[Delivery] = []
         for index, each in enumerate(arrived):
-            self._batch.origin = self._reader.origin
+            self._batch.origin = origin
             if each.sequence in covered:
                 done.append(each)
             elif not self._add(each, now):
@@ -233,13 +232,22 @@ class Lane:
                 self._untaken = arrived[index + 1 :]
                 await self._flush_when_free(flushes)
                 self._untaken = ()
-        if done and self._is_there(self._reader.origin):
+        if done and await self._is_there(origin):
             await self._reader.ack(done)
         if not self._batch.messages:
             self._record.pass_by(self._stretches(self._batch))
             self._batch.passed = []
         if covered:
-            await self._leave_out()
+            await self._leave_out(flushes)
+
+    async def _covered(self, origin: Origin | None, arrived: Sequence[Delivery]) -> frozenset[int]:
+        """Return the sequences of what was saved before the server forgot."""
+        if origin is None or not arrived:
+            return frozenset()
+        covered = await self._record.covered(self.stream, origin.stream, arrived)
+        if covered:
+            self._note_skipped(len(covered))
+        return covered
 
     def _stretches(self, batch: Batch[Delivery]) -> list[Saved]:
         if batch.origin is None:
@@ -269,41 +277,46 @@ class Lane:
             self._skip_logged_at = now
             _log.warning("saved_before", stream=self.stream, skipped=self.skipped)
 
-    async def _leave_out(self) -> None:
-        """Have the server go on behind what was saved, if that is far away."""
+    async def _leave_out(self, flushes: asyncio.TaskGroup) -> None:
+        """Have the server go on behind what was saved, if that is far away.
+
+        What may not be saved before that is saved first; the next attempt finds nothing missing.
+        """
         loop = asyncio.get_running_loop()
         if loop.time() < self._leave_out_at:
             return
         try:
             found = await self._record.left_out(self.stream, subjects.SAVE_DURABLE)
-            if found is not None:
-                await self._save_missing(await self._record.missing(found), found)
+            if found is not None and found.missing:
+                await self._take_missing(await self._record.missing(found), found, flushes)
+            elif found is not None:
                 await self._record.move(durable(self._limits), found)
+                self._reader.doubt()
                 _log.warning("saved_left_out", stream=self.stream, through=found.behind.through)
             self._leave_out_wait_s = LEAVE_OUT_WAIT_S
-        except TROUBLE as problem:
+        except (StoreUnavailableError, RowRefusedError, *TROUBLE) as problem:
             _log.warning("saved_not_left_out", stream=self.stream, error=repr(problem))
             self._leave_out_wait_s = min(2 * self._leave_out_wait_s, LEAVE_OUT_WAIT_MAX_S)
         self._leave_out_at = loop.time() + self._leave_out_wait_s
 
-    async def _save_missing(self, messages: Sequence[Delivery], found: Gone) -> None:
-        """Save what no stretch before the end of the last one has; returns when that is done."""
+    async def _take_missing(
+        self, messages: Sequence[Delivery], found: Gone, flushes: asyncio.TaskGroup
+    ) -> None:
+        """Save what no stretch before the end of the last one has."""
+        origin = Origin(stream=found.behind.created, durable="")  # no durable gave them out
+        if self._batch.messages:
+            await self._flush_when_free(flushes)
         now = asyncio.get_running_loop().time()
-        ours, self._batch = self._batch, Batch()
-        try:
-            for each in messages:
-                if not self._add(each, now):
-                    self._batch.passed.append(each)
-            batch = self._batch
-        finally:
-            self._batch = ours
-        batch.origin = Origin(stream=found.behind.created, durable="")  # none gave them out
-        if not batch.messages:
-            self._record.pass_by(self._stretches(batch))
-            return
-        await self._writers.acquire()
-        self._held.add(batch)
-        await self._flush(batch)
+        for each in messages:
+            self._batch.origin = origin
+            if not self._add(each, now):
+                self._batch.passed.append(each)
+            if self._batch.weight >= self._limits.batch_size_max:
+                await self._flush_when_free(flushes)
+        if self._batch.messages:
+            await self._flush_when_free(flushes)
+        self._record.pass_by(self._stretches(self._batch))
+        self._batch.passed = []
 
     # -- writing
 
@@ -340,11 +353,12 @@ class Lane:
 
     async def _ack(self, batch: Batch[Delivery]) -> None:
         """Acknowledge what came from the durable that is there; the rest comes again from that."""
-        if self._is_there(batch.origin):
+        if await self._is_there(batch.origin):
             await self._reader.ack(batch.messages)
 
-    def _is_there(self, origin: Origin | None) -> bool:
-        return origin is not None and origin.durable == self._reader.durable
+    async def _is_there(self, origin: Origin | None) -> bool:
+        """Return whether the durable is there that messages came from."""
+        return origin is not None and await self._reader.is_from(origin.durable)
 
     async def _store(self, batch: Batch[Delivery]) -> Sequence[Suspect]:
         """Commit every row that can be; return those at fault. Repeats until that is reached."""
@@ -384,7 +398,9 @@ class Lane:
         try:
             if rows:
                 keys, alone = batch.slots(rows)
-                await self._writer.write(rows, Locks(keys=keys, alone=alone), [note(noted)])
+                await self._writer.write(
+                    rows, Locks(keys=keys, alone=alone), self._record.notes(noted)
+                )
             else:
                 await self._record.write(noted)
         except (RowRefusedError, StoreUnavailableError) as problem:
@@ -400,7 +416,7 @@ class Lane:
         self, rows: Sequence[Row], batch: Batch[Delivery], noted: Sequence[Saved]
     ) -> None:
         keys, alone = batch.slots(rows)
-        also = [note(noted)] if noted else []
+        also = self._record.notes(noted)
         started = time.perf_counter()
         written = await self._writer.write(rows, Locks(keys=keys, alone=alone), also)
         self._seconds.observe(time.perf_counter() - started)

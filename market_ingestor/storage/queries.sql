@@ -292,17 +292,60 @@ SELECT pg_try_advisory_xact_lock($1)
 -- name: note_saved
 -- $1 a stream, $2 when it was made, $3 and $4 behind which and through which sequences all is saved, $5
 -- when the last of each was stored: part of the transaction that saves it.
+INSERT INTO market_saved_notes (stream, created, since, through, stored_at)
+VALUES ($1, $2, $3::bigint[], $4::bigint[], $5::timestamptz[])
+RETURNING 1
+
+-- name: doubt_saved
+-- $1 a stream, $2 when it was made, $3 a sequence, $4 when that was stored: it took the place of another
+-- message, so a stretch that has it and is older speaks of what the stream has lost.
+WITH gone AS (
+    DELETE FROM market_saved
+    WHERE stream = $1 AND created = $2 AND since < $3 AND through >= $3 AND stored_at < $4
+)
+SELECT 1
+
+-- name: take_notes
+-- Move what the batches noted into market_saved, as few stretches as may be.
+WITH taken AS (
+    DELETE FROM market_saved_notes RETURNING stream, created, since, through, stored_at
+), run AS (
+    SELECT stream, created, each.since, each.through, each.stored_at
+    FROM taken, unnest(taken.since, taken.through, taken.stored_at)
+        AS each (since, through, stored_at)
+), marked AS (
+    SELECT *, since > max(through) OVER (
+        PARTITION BY stream, created ORDER BY since, through
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS is_first
+    FROM run
+), numbered AS (
+    SELECT *, count(*) FILTER (WHERE is_first) OVER (
+        PARTITION BY stream, created ORDER BY since, through
+    ) AS number
+    FROM marked
+)
 INSERT INTO market_saved AS known (stream, created, since, through, stored_at)
-SELECT $1, $2, since, through, stored_at
-FROM unnest($3::bigint[], $4::bigint[], $5::timestamptz[]) AS run (since, through, stored_at)
+SELECT DISTINCT ON (stream, min(since)) stream, created, min(since), max(through), max(stored_at)
+FROM numbered GROUP BY stream, created, number
+ORDER BY stream, min(since), max(stored_at) DESC
 ON CONFLICT (stream, since) DO UPDATE SET
     created = EXCLUDED.created,
-    through = CASE WHEN known.created = EXCLUDED.created
-        THEN greatest(known.through, EXCLUDED.through) ELSE EXCLUDED.through END,
-    stored_at = CASE WHEN known.created = EXCLUDED.created
-        THEN greatest(known.stored_at, EXCLUDED.stored_at) ELSE EXCLUDED.stored_at END,
+    through = CASE
+        WHEN known.created <> EXCLUDED.created
+            OR EXCLUDED.through < known.through AND EXCLUDED.stored_at > known.stored_at
+        THEN EXCLUDED.through ELSE greatest(known.through, EXCLUDED.through) END,
+    stored_at = CASE WHEN known.created <> EXCLUDED.created
+        THEN EXCLUDED.stored_at ELSE greatest(known.stored_at, EXCLUDED.stored_at) END,
     updated_at = now()
-RETURNING since
+
+-- name: drop_contradicted
+-- What lies within another stretch and was stored later took the place of what the stream has lost: the
+-- other one is not to be believed.
+DELETE FROM market_saved AS known USING market_saved AS newer
+WHERE (known.stream, known.created) = (newer.stream, newer.created)
+    AND known.since <= newer.since AND newer.through <= known.through
+    AND newer.stored_at > known.stored_at
 
 -- name: join_saved
 -- Make one of stretches that touch.
@@ -333,8 +376,15 @@ FROM joined
 WHERE (known.stream, known.created, known.since) = (joined.stream, joined.created, joined.since)
 
 -- name: prune_saved
--- $1 seconds: forget stretches that have not grown for so long.
-DELETE FROM market_saved WHERE updated_at < now() - make_interval(secs => $1)
+-- $1 how many stretches of a stream are kept: the longest. What is forgotten may be saved again.
+DELETE FROM market_saved WHERE (stream, since) IN (
+    SELECT stream, since FROM (
+        SELECT stream, since,
+            row_number() OVER (PARTITION BY stream ORDER BY through - since DESC) AS place
+        FROM market_saved
+    ) AS ranked
+    WHERE place > $1
+) AND updated_at < now() - interval '1 minute'
 
 -- name: cut_saved
 -- $1 a stream, $2 when it was made, $3 its last sequence: nothing behind it is saved.

@@ -126,8 +126,8 @@ MUTATIONS: Final = (
     Mutation(
         "a record of another stream is not believed",
         "market_ingestor/storage/saved.py",
-        "        known = tuple(each for each in known if each.created == state.created)\n",
-        "",
+        "        return self._known.get((stream, created), _NOTHING)\n",
+        "        return next((v for k, v in self._known.items() if k[0] == stream), _NOTHING)\n",
         f"{SAVED}::test_a_record_of_another_stream_is_not_believed",
     ),
     Mutation(

@@ -15,11 +15,11 @@ from market_ingestor.bus.jetstream import ApiError, Bus
 from market_ingestor.bus.reader import Delivery, PullReader
 from market_ingestor.bus.streams import durable_config, moved_config
 from market_ingestor.errors import StreamSetupError
-from market_ingestor.storage import saved
+from market_ingestor.storage import lane, saved
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.lane import PULL_MESSAGES, durable
 from market_ingestor.storage.migrate import migrate
-from market_ingestor.storage.saved import SavedRecord
+from market_ingestor.storage.saved import Saved, SavedRecord
 from market_ingestor.storage.saver import CONNECTIONS, BatchSaver
 from market_ingestor.storage.times import at
 from market_ingestor.storage.timescale import Database
@@ -71,11 +71,11 @@ async def recorded(database: Database, sequence: int) -> None:
     await until(is_known)
 
 
-async def joined(database: Database, last: int) -> None:
+async def joined(database: Database, last: int, *, since: int = 0) -> None:
     """Wait until the database remembers everything up to a sequence, as one stretch."""
 
     async def is_one() -> bool:
-        return await rows(database, RECORD_ENDS, RAW) == [(0, last)]
+        return await rows(database, RECORD_ENDS, RAW) == [(since, last)]
 
     await until(is_one)
 
@@ -121,8 +121,9 @@ async def test_what_was_saved_is_passed_over_when_the_durable_is_forgotten(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out whatever can be, however little it is."""
+    """Leave out whatever can be, however little it is, and at once."""
     monkeypatch.setattr(saved, "PASSED_MAX", 0)
+    monkeypatch.setattr(lane, "LEAVE_OUT_WAIT_S", 0.0)
 
 
 async def send_many(feed: Feed, first: int) -> int:
@@ -255,7 +256,8 @@ async def test_what_no_stretch_has_is_saved_before_the_rest_is_left_out(
         await rows(database, INSERT, RAW, created, since, through, stored_at)
     await rows(database, "DELETE FROM market_trades WHERE trade_id::int BETWEEN 1001 AND 1100")
     await forget(bus)
-    async with saving(bus, database) as saver:
+    few = SaveLimits(batch_size=10, batch_size_max=50, flush_interval_s=0.1)
+    async with saving(bus, database, limits=few) as saver:
         await acknowledged(bus, RAW, last)
         assert saver.trades.skipped < last - 1_000
         await joined(database, last)
@@ -446,6 +448,109 @@ async def test_a_durable_ahead_of_its_stream_is_made_anew(
     assert await count(database) == 3 * MESSAGES
 
 
+async def test_a_saver_that_stands_still_believes_nothing_it_once_read(
+    bus: Bus, database: Database, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may hang, and be another one when it answers again."""
+    async with saving(bus, database):
+        await recorded(database, last := await send(feed, 1))
+    created = (await bus.stream_state(RAW)).created
+    record = SavedRecord(bus, database)
+    await record.look()
+    old = Delivery(
+        subject="s",
+        payload=b"",
+        sequence=last,
+        consumer_sequence=1,
+        stored_us=1,
+        pending=0,
+        reply="r",
+    )
+    assert await record.covered(RAW, created, [old]) == {last}
+    monkeypatch.setattr(saved, "KNOWN_MAX_S", 0.0)
+    assert await record.covered(RAW, created, [old]) == frozenset()
+
+
+async def test_a_later_message_in_the_place_of_a_saved_one_ends_the_belief_in_it(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    """The stream lost its end and is filled again beyond it: it cannot be seen to be shorter."""
+    async with saving(bus, database):
+        await recorded(database, last := await send(feed, 1))
+    tenth = await bus.message_at(RAW, 10)
+    assert tenth is not None
+    await rows(database, "UPDATE market_saved SET stored_at = $1", at(tenth.stored_us))
+    await rows(database, "DELETE FROM market_trades WHERE trade_id::int > 10")
+    await forget(bus)
+    async with saving(bus, database):
+        await acknowledged(bus, RAW, last)
+        await joined(database, last, since=10)  # of what was saved now
+    assert await count(database) == MESSAGES
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_stretch_whose_end_is_another_message_by_now_is_given_up(
+    bus: Bus, database: Database, feed: Feed
+) -> None:
+    async with saving(bus, database):
+        await recorded(database, last := await send(feed, 1))
+        await joined(database, last)
+    await forget(bus)
+    await ensure_durable(bus, RAW, durable(SaveLimits()))
+    record = SavedRecord(bus, database)
+    found = await record.left_out(RAW, subjects.SAVE_DURABLE)
+    assert found is not None
+    assert (found.behind.through, list(found.missing)) == (last, [])
+
+    tenth, end = await bus.message_at(RAW, 10), await bus.message_at(RAW, last)
+    assert tenth is not None
+    assert end is not None
+    await rows(database, "UPDATE market_saved SET stored_at = $1", at(tenth.stored_us))
+    assert await record.left_out(RAW, subjects.SAVE_DURABLE) is None
+    newer = Delivery(
+        subject="s",
+        payload=b"",
+        sequence=last,
+        consumer_sequence=1,
+        stored_us=end.stored_us,
+        pending=0,
+        reply="r",
+    )
+    assert await record.covered(RAW, found.behind.created, [newer]) == frozenset()
+    await record.look()
+    assert await rows(database, RECORD_ENDS, RAW) == []
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ([((0, 10), 5), ((10, 20), 6)], [(0, 20, 6)]),
+        ([((0, 10), 5), ((11, 20), 6)], [(0, 10, 5), (11, 20, 6)]),
+        ([((0, 10), 5), ((5, 20), 6)], [(0, 20, 6)]),
+        ([((0, 20), 5), ((5, 8), 5)], [(0, 20, 5)]),
+        ([((0, 20), 5), ((5, 8), 6)], [(5, 8, 6)]),  # 6 to 8 took the place of others
+        ([((0, 20), 5), ((0, 8), 6)], [(0, 8, 6)]),
+    ],
+)
+async def test_stretches_that_touch_are_joined_unless_one_contradicts_the_other(
+    bus: Bus,
+    database: Database,
+    notes: list[tuple[tuple[int, int], int]],
+    expected: list[tuple[int, int, int]],
+) -> None:
+    record = SavedRecord(bus, database)
+    for (since, through), stored_us in notes:
+        await record.write(
+            [Saved(stream=RAW, created="then", since=since, through=through, stored_us=stored_us)]
+        )
+        await record.look()
+    found = await rows(
+        database, "SELECT since, through, stored_at FROM market_saved ORDER BY since"
+    )
+    assert found == [(since, through, at(stored_us)) for since, through, stored_us in expected]
+    assert await rows(database, "SELECT FROM market_saved_notes") == []
+
+
 async def test_a_durable_made_by_hand_to_begin_later_says_nothing(
     bus: Bus, database: Database, feed: Feed
 ) -> None:
@@ -486,7 +591,9 @@ async def test_a_record_of_another_stream_is_not_believed(
             arrived: list[Delivery] = []
             while len(arrived) < MESSAGES:
                 arrived += await reader.next(5.0)
-        return await record.covered(RAW, arrived)
+        await record.look()  # it may be too old by now
+        assert reader.origin is not None
+        return await record.covered(RAW, reader.origin.stream, arrived)
 
     assert await covered() == frozenset(range(1, MESSAGES + 1))
     await remake(bus)
@@ -503,9 +610,10 @@ async def test_nothing_is_known_while_the_database_is_away(
     old = Delivery(
         subject="s", payload=b"", sequence=1, consumer_sequence=1, stored_us=1, pending=0, reply="r"
     )
+    created = (await bus.stream_state(RAW)).created
     async with Database(dsn) as other:
         record = SavedRecord(bus, other)
         await record.begin()
-        assert await record.covered(RAW, [old]) == {1}
+        assert await record.covered(RAW, created, [old]) == {1}
     await record.begin()
-    assert await record.covered(RAW, [old]) == frozenset()
+    assert await record.covered(RAW, created, [old]) == frozenset()

@@ -145,6 +145,7 @@ async def test_redelivery_changes_nothing(bus: Bus, database: Database, feed: Fe
         await acknowledged(bus, RAW, sequence)
     await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
     await rows(database, "DELETE FROM market_saved")
+    await rows(database, "DELETE FROM market_saved_notes")
     async with saving(bus, database) as second:  # the whole stream again
         await until(lambda: second.trades.duplicate == 50)
         await acknowledged(bus, RAW, sequence)
