@@ -172,9 +172,9 @@ def begins_behind(config: Mapping[str, Any]) -> int | None:
 def ack_floor(info: Mapping[str, Any]) -> int:
     """Return the sequence up to which all is acknowledged that a durable ever had to give out.
 
-    Two answers are not believed. Servers before 2.10.29 may count an acknowledgement that was
-    meant for an earlier durable of the same name, and say a floor beyond what they gave out. And
-    before 2.15 they say 0 of one that was moved until something is acknowledged.
+    Two answers are not believed. Servers up to 2.10.0 at least may count an acknowledgement that
+    was meant for an earlier durable of the same name, and say a floor beyond what they gave out.
+    And up to 2.12.1 at least they say 0 of one that was moved until something is acknowledged.
     """
     delivered = info["delivered"]
     floor: int = info["ack_floor"]["stream_seq"]

@@ -20,6 +20,7 @@ from market_ingestor.errors import BusError, StoreUnavailableError
 from market_ingestor.model.event import MarketEvent
 from market_ingestor.model.exchange import is_simulated
 from market_ingestor.model.trade import WIRE_VERSION
+from market_ingestor.storage.duties import Duty
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import FAR_FUTURE, FAR_PAST, at, microseconds, probe_bounds
 from market_ingestor.storage.timescale import Database, Record
@@ -27,7 +28,6 @@ from market_ingestor.storage.timescale import Database, Record
 _log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 5.0
-GAPS_DUTY: Final = 0x6D61726B65740006  # advisory lock: "market" in ASCII, the duty's number
 GAPS_PER_TURN: Final = 100  # of the newest, and as many of the others; one that stays costs an id
 IDS_PER_TURN: Final = 50_000  # looked up in the key's index
 IDS_PER_QUESTION: Final = 10_000
@@ -126,7 +126,7 @@ class GapKeeper:
         since = now - timedelta(seconds=self._reach_s) if self._reach_s else FAR_PAST
         bounds = (since, now - OPEN_GRACE, GAPS_PER_TURN)
         async with self._database.transaction() as session:
-            if not await session.value(QUERIES["try_duty"], GAPS_DUTY):
+            if not await session.value(QUERIES["try_duty"], Duty.KEEP_GAPS):
                 return [], []
             newest = await session.fetch(QUERIES["unsettled_gaps"], *FIRST_PLACE, *bounds)
             others = await session.fetch(QUERIES["unsettled_gaps"], *self._place, *bounds)

@@ -17,7 +17,7 @@ import structlog
 
 from market_ingestor import metrics
 from market_ingestor.bus import streams, subjects
-from market_ingestor.bus.jetstream import TROUBLE, Bus
+from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, Origin, PullReader
 from market_ingestor.errors import DecodeError, StoreUnavailableError
 from market_ingestor.runtime.role import lag_problems
@@ -32,8 +32,9 @@ from market_ingestor.storage.batch import (
 )
 from market_ingestor.storage.dead import ROLE, DeadLetters, DeliveryLoss, hole, row_loss
 from market_ingestor.storage.faults import RowRefusedError
+from market_ingestor.storage.leaving import LeavingOut
 from market_ingestor.storage.rows import Refused, Row, RowKey, gap
-from market_ingestor.storage.saved import Gone, Saved, SavedRecord, stretches
+from market_ingestor.storage.saved import Saved, SavedRecord, stretches
 from market_ingestor.storage.writers import GapWriter, Locks, Writer, Written
 
 _log = structlog.get_logger(__name__)
@@ -47,9 +48,6 @@ SAVERS_EXPECTED: Final = 4  # max_ack_pending holds two full batches of messages
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0  # a database that is back must not wait long for us
 LOG_INTERVAL_S: Final = 30.0
-# Between attempts to leave out what was saved; twice as long after each that failed.
-LEAVE_OUT_WAIT_S: Final = 1.0
-LEAVE_OUT_WAIT_MAX_S: Final = 60.0
 
 
 class Sorted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -110,9 +108,11 @@ class Lane:
         self._dead_letters = dead_letters
         self._record = record
         self._limits = limits
+        config = durable(limits)
         self._reader = PullReader(
-            bus, stream, durable(limits), batch=min(PULL_MESSAGES, limits.batch_size_max)
+            bus, stream, config, batch=min(PULL_MESSAGES, limits.batch_size_max)
         )
+        self._leaving = LeavingOut(bus, record, stream, config, self._reader.doubt)
         self._writers = asyncio.Semaphore(writers_max)
         self._writers_max = writers_max
         self._batch: Batch[Delivery] = Batch()
@@ -123,8 +123,6 @@ class Lane:
         self._waiting: asyncio.Timeout | None = None
         self._logged_at = -LOG_INTERVAL_S
         self._skip_logged_at = -LOG_INTERVAL_S
-        self._leave_out_wait_s = LEAVE_OUT_WAIT_S
-        self._leave_out_at = 0.0
         self._pending = metrics.consumer_pending_messages.labels(role=ROLE, stream=stream)
         self._queue = metrics.queue_items.labels(queue=f"save_{stream}")
         self._seconds = metrics.save_batch_seconds.labels(table=writer.table)
@@ -212,33 +210,47 @@ class Lane:
             self._waiting = None
 
     async def _take(self, arrived: Sequence[Delivery], flushes: asyncio.TaskGroup) -> None:
-        """Add messages to the batch, handing it on whenever it is full."""
+        """Add what arrived to the batch, but for what was saved before."""
         self._untaken = arrived
         origin = self._reader.origin
         covered = await self._covered(origin, arrived)
+        new = [each for each in arrived if each.sequence not in covered] if covered else arrived
+        passed = await self._gather_up(new, origin, flushes)
+        done = [each for each in arrived if each.sequence in covered] + passed
+        if done and await self._is_there(origin):
+            await self._reader.ack(done)
+        if covered:
+            missing = await self._leaving.step()
+            if missing is not None:  # no durable gave them out
+                origin = Origin(stream=missing.created, durable="")
+                await self._gather_up(missing.messages, origin, flushes)
+
+    async def _gather_up(
+        self, messages: Sequence[Delivery], origin: Origin | None, flushes: asyncio.TaskGroup
+    ) -> list[Delivery]:
+        """Add messages to the batch, handing it on whenever it is full.
+
+        Returns:
+            Those that hold nothing to be saved.
+        """
         if self._batch.messages and self._batch.origin != origin:
             await self._flush_when_free(flushes)
         self._untaken = ()
         now = asyncio.get_running_loop().time()
-        done: list[Delivery] = []
-        for index, each in enumerate(arrived):
+        passed: list[Delivery] = []
+        for index, each in enumerate(messages):
             self._batch.origin = origin
-            if each.sequence in covered:
-                done.append(each)
-            elif not self._add(each, now):
-                done.append(each)
+            if not self._add(each, now):
+                passed.append(each)
                 self._batch.passed.append(each)
             if self._batch.weight >= self._limits.batch_size_max:
-                self._untaken = arrived[index + 1 :]
+                self._untaken = messages[index + 1 :]
                 await self._flush_when_free(flushes)
                 self._untaken = ()
-        if done and await self._is_there(origin):
-            await self._reader.ack(done)
         if not self._batch.messages:
             self._record.pass_by(self._stretches(self._batch))
             self._batch.passed = []
-        if covered:
-            await self._leave_out(flushes)
+        return passed
 
     async def _covered(self, origin: Origin | None, arrived: Sequence[Delivery]) -> frozenset[int]:
         """Return the sequences of what was saved before the server forgot."""
@@ -276,47 +288,6 @@ class Lane:
         if now - self._skip_logged_at >= LOG_INTERVAL_S:
             self._skip_logged_at = now
             _log.warning("saved_before", stream=self.stream, skipped=self.skipped)
-
-    async def _leave_out(self, flushes: asyncio.TaskGroup) -> None:
-        """Have the server go on behind what was saved, if that is far away.
-
-        What may not be saved before that is saved first; the next attempt finds nothing missing.
-        """
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._leave_out_at:
-            return
-        try:
-            found = await self._record.left_out(self.stream, subjects.SAVE_DURABLE)
-            if found is not None and found.missing:
-                await self._take_missing(await self._record.missing(found), found, flushes)
-            elif found is not None:
-                await self._record.move(durable(self._limits), found)
-                self._reader.doubt()
-                _log.warning("saved_left_out", stream=self.stream, through=found.behind.through)
-            self._leave_out_wait_s = LEAVE_OUT_WAIT_S
-        except (StoreUnavailableError, RowRefusedError, *TROUBLE) as problem:
-            _log.warning("saved_not_left_out", stream=self.stream, error=repr(problem))
-            self._leave_out_wait_s = min(2 * self._leave_out_wait_s, LEAVE_OUT_WAIT_MAX_S)
-        self._leave_out_at = loop.time() + self._leave_out_wait_s
-
-    async def _take_missing(
-        self, messages: Sequence[Delivery], found: Gone, flushes: asyncio.TaskGroup
-    ) -> None:
-        """Save what no stretch before the end of the last one has."""
-        origin = Origin(stream=found.behind.created, durable="")  # no durable gave them out
-        if self._batch.messages:
-            await self._flush_when_free(flushes)
-        now = asyncio.get_running_loop().time()
-        for each in messages:
-            self._batch.origin = origin
-            if not self._add(each, now):
-                self._batch.passed.append(each)
-            if self._batch.weight >= self._limits.batch_size_max:
-                await self._flush_when_free(flushes)
-        if self._batch.messages:
-            await self._flush_when_free(flushes)
-        self._record.pass_by(self._stretches(self._batch))
-        self._batch.passed = []
 
     # -- writing
 

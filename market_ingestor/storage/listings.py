@@ -4,10 +4,10 @@ from itertools import groupby
 from typing import Final
 
 from market_ingestor.model.listing import Listing
+from market_ingestor.storage.duties import Duty
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.timescale import Database
 
-LISTINGS_DUTY: Final = 0x6D61726B65740005  # advisory lock, as the saver's other duties
 _COLUMNS: Final = (
     "symbol", "venue_symbol", "base", "quote", "price_step", "amount_step", "volume_kind", "state",
 )  # fmt: skip
@@ -33,7 +33,7 @@ class ListingTable:
         if not taken:
             return
         async with database.transaction() as session:
-            if not await session.value(QUERIES["try_duty"], LISTINGS_DUTY):
+            if not await session.value(QUERIES["try_duty"], Duty.WRITE_LISTINGS):
                 return
             for exchange, group in groupby(sorted(taken), key=lambda key: key[0]):
                 listings = [taken[key] for key in group]

@@ -15,12 +15,12 @@ import msgspec
 import structlog
 
 from market_ingestor.errors import StorageError, StoreUnavailableError
+from market_ingestor.storage.duties import Duty
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.timescale import Database, Session
 
 _log = structlog.get_logger(__name__)
 
-LOCK_KEY: Final = 0x6D61726B65740001  # ours alone: "market" in ASCII, then the duty's number
 CONNECT_WAIT_S: Final = 30.0  # a server that is just starting may take this long
 
 _LEDGER: Final = """
@@ -151,7 +151,7 @@ async def migrate(
 
 async def _todo(session: Session, files: Iterable[Migration]) -> list[Migration]:
     """Wait for whoever else migrates, then return what is left to do."""
-    await session.fetch("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)
+    await session.fetch("SELECT pg_advisory_xact_lock($1)", Duty.MIGRATE)
     await session.script(_LEDGER)
     rows = await session.fetch("SELECT name, checksum FROM market_migrations")
     return waiting(files, {row["name"]: row["checksum"] for row in rows})

@@ -285,6 +285,10 @@ SELECT market_set_retention($1, $2::interval)
 -- $1 a table, $2 an interval or null: let TimescaleDB turn what is older into columns.
 SELECT market_set_columnstore($1, $2::interval)
 
+-- name: await_duty
+-- $1 the key of a duty: wait until nobody does it; held until the transaction ends.
+SELECT pg_advisory_xact_lock($1)
+
 -- name: try_duty
 -- $1 the key of a duty only one process does at a time; held until the transaction ends.
 SELECT pg_try_advisory_xact_lock($1)
@@ -306,85 +310,19 @@ WITH gone AS (
 SELECT 1
 
 -- name: take_notes
--- Move what the batches noted into market_saved, as few stretches as may be.
-WITH taken AS (
-    DELETE FROM market_saved_notes RETURNING stream, created, since, through, stored_at
-), run AS (
-    SELECT stream, created, each.since, each.through, each.stored_at
-    FROM taken, unnest(taken.since, taken.through, taken.stored_at)
-        AS each (since, through, stored_at)
-), marked AS (
-    SELECT *, since > max(through) OVER (
-        PARTITION BY stream, created ORDER BY since, through
-        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS is_first
-    FROM run
-), numbered AS (
-    SELECT *, count(*) FILTER (WHERE is_first) OVER (
-        PARTITION BY stream, created ORDER BY since, through
-    ) AS number
-    FROM marked
-)
-INSERT INTO market_saved AS known (stream, created, since, through, stored_at)
-SELECT DISTINCT ON (stream, min(since)) stream, created, min(since), max(through), max(stored_at)
-FROM numbered GROUP BY stream, created, number
-ORDER BY stream, min(since), max(stored_at) DESC
-ON CONFLICT (stream, since) DO UPDATE SET
-    created = EXCLUDED.created,
-    through = CASE
-        WHEN known.created <> EXCLUDED.created
-            OR EXCLUDED.through < known.through AND EXCLUDED.stored_at > known.stored_at
-        THEN EXCLUDED.through ELSE greatest(known.through, EXCLUDED.through) END,
-    stored_at = CASE WHEN known.created <> EXCLUDED.created
-        THEN EXCLUDED.stored_at ELSE greatest(known.stored_at, EXCLUDED.stored_at) END,
-    updated_at = now()
+DELETE FROM market_saved_notes RETURNING stream, created, since, through, stored_at
 
--- name: drop_contradicted
--- What lies within another stretch and was stored later took the place of what the stream has lost: the
--- other one is not to be believed.
-DELETE FROM market_saved AS known USING market_saved AS newer
-WHERE (known.stream, known.created) = (newer.stream, newer.created)
-    AND known.since <= newer.since AND newer.through <= known.through
-    AND newer.stored_at > known.stored_at
+-- name: drop_saved
+-- $1 streams, $2 behind which sequences stretches of them begin.
+DELETE FROM market_saved AS known
+USING unnest($1::text[], $2::bigint[]) AS gone (stream, since)
+WHERE (known.stream, known.since) = (gone.stream, gone.since)
 
--- name: join_saved
--- Make one of stretches that touch.
-WITH marked AS (
-    SELECT *, since > max(through) OVER (
-        PARTITION BY stream, created ORDER BY since, through
-        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS is_first
-    FROM market_saved
-), numbered AS (
-    SELECT *, count(*) FILTER (WHERE is_first) OVER (
-        PARTITION BY stream, created ORDER BY since, through
-    ) AS number
-    FROM marked
-), joined AS (
-    SELECT stream, created, min(since) AS since, max(through) AS through,
-        max(stored_at) AS stored_at
-    FROM numbered GROUP BY stream, created, number HAVING count(*) > 1
-), gone AS (
-    DELETE FROM market_saved AS known USING joined
-    WHERE (known.stream, known.created) = (joined.stream, joined.created)
-        AND known.since > joined.since AND known.through <= joined.through
-)
-UPDATE market_saved AS known
-SET through = greatest(known.through, joined.through),
-    stored_at = greatest(known.stored_at, joined.stored_at), updated_at = now()
-FROM joined
-WHERE (known.stream, known.created, known.since) = (joined.stream, joined.created, joined.since)
-
--- name: prune_saved
--- $1 how many stretches of a stream are kept: the longest. What is forgotten may be saved again.
-DELETE FROM market_saved WHERE (stream, since) IN (
-    SELECT stream, since FROM (
-        SELECT stream, since,
-            row_number() OVER (PARTITION BY stream ORDER BY through - since DESC) AS place
-        FROM market_saved
-    ) AS ranked
-    WHERE place > $1
-) AND updated_at < now() - interval '1 minute'
+-- name: add_saved
+-- $1 to $5 a stretch each: its stream, when that was made, behind and through which sequences, and when the
+-- last of it was stored.
+INSERT INTO market_saved (stream, created, since, through, stored_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[])
 
 -- name: cut_saved
 -- $1 a stream, $2 when it was made, $3 its last sequence: nothing behind it is saved.

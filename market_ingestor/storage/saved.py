@@ -1,8 +1,8 @@
 """What of each stream is saved, remembered beside the rows. SHELL.
 
-nats-server before 2.11 writes a durable's state in place; killed meanwhile it begins at the first
-message of the stream again. What the database remembers lets savers pass over what is stored; where
-that is much, they have the server go on behind it.
+nats-server (2.9, 2.10, 2.11.0) writes a durable's state in place; killed meanwhile it begins at the
+first message of the stream again. What the database remembers lets savers pass over what is stored
+(`Lane`), or have the server go on behind it (`storage.leaving`).
 
 A batch's transaction writes down which messages it saves (`Saved`). So the record says neither more
 nor less than the rows: an empty database claims nothing, one from a backup what it had then.
@@ -18,37 +18,30 @@ import contextlib
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, groupby
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate, chain, groupby
+from typing import Final
 
 import msgspec
 import structlog
 
-from market_ingestor.bus import subjects
-from market_ingestor.bus.durables import move_durable
-from market_ingestor.bus.jetstream import TROUBLE, Bus, ConsumerState, StreamState
+from market_ingestor.bus.jetstream import TROUBLE, Bus, StreamState
 from market_ingestor.bus.reader import Delivery
 from market_ingestor.errors import StoreUnavailableError
+from market_ingestor.storage.duties import Duty
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.times import at, microseconds
-from market_ingestor.storage.timescale import Database, Record, Statement
+from market_ingestor.storage.timescale import Database, Record, Session, Statement
 
 _log = structlog.get_logger(__name__)
 
-STREAMS: Final = (subjects.RAW_STREAM, subjects.KLINE_STREAM, subjects.EVENT_STREAM)
 INTERVAL_S: Final = 1.0  # what another saver saved within is saved again, and is a duplicate then
 BEGIN_S: Final = 3.0  # both servers answer in milliseconds, or the record has to wait
 KNOWN_MAX_S: Final = 3.0  # what was read before that may be of a database that is gone
 STRETCHES_MAX: Final = 1_000  # kept of a stream; savers that take turns leave one or two
 ASK_S: Final = 2.0  # messages in hand wait for the answer, and come again after six seconds
-MOVE_S: Final = 2.0  # it takes milliseconds, unless the server died with the question
-PASSED_MAX: Final = 5_000  # messages looked at one by one, in half a second; more are left out
-MISSING_MAX: Final = 5_000  # messages asked for one by one before a durable is moved behind them
-MISSING_AT_ONCE: Final = 1_000
-ASKED_AT_ONCE: Final = 100
-JOINING: Final = 0x6D61726B65740005  # advisory lock: "market" in ASCII, the duty's number
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,38 +65,71 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.since < message.sequence <= self.through and message.stored_us <= self.stored_us
 
 
-class Gone(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How a durable may go on behind what is saved.
-
-    Attributes:
-        behind: The last stretch that is left out.
-        missing: Sequences before its end that may not be saved, ascending.
-        stretches: All of those it goes by.
-    """
-
-    behind: Saved
-    missing: Sequence[int]
-    stretches: Sequence[Saved]
-
-
 def stretches(stream: str, created: str, messages: Iterable[Delivery]) -> list[Saved]:
     """Return what a saver took of a stream, as few stretches as may be. Pure."""
+    taken = sorted({each.sequence: each.stored_us for each in messages}.items())
+    # Within a run, sequences grow as fast as places do.
+    runs = groupby(enumerate(taken), key=lambda placed: placed[1][0] - placed[0])
     found: list[Saved] = []
-    for each in sorted(messages, key=lambda message: message.sequence):
-        if found and each.sequence <= found[-1].through + 1:
-            last = found.pop()
-            since, stored_us = last.since, max(last.stored_us, each.stored_us)
-        else:
-            since, stored_us = each.sequence - 1, each.stored_us
+    for _, placed in runs:
+        run = [each for _, each in placed]
         found.append(
             Saved(
                 stream=stream,
                 created=created,
-                since=since,
-                through=each.sequence,
-                stored_us=stored_us,
+                since=run[0][0] - 1,
+                through=run[-1][0],
+                stored_us=max(stored_us for _, stored_us in run),
             )
         )
+    return found
+
+
+def joined(saved: Iterable[Saved]) -> list[Saved]:
+    """Return stretches of one stream as few as may be, ascending. Pure.
+
+    What lies within another and was stored later took the place of what the stream has lost: the
+    other one is not believed.
+    """
+    ordered = sorted(saved, key=lambda each: (each.since, -each.through))
+    open_: list[Saved] = []
+    refuted: set[Saved] = set()
+    for each in ordered:
+        open_ = [wide for wide in open_ if wide.through > each.since]
+        refuted.update(
+            wide
+            for wide in open_
+            if each.through <= wide.through and each.stored_us > wide.stored_us
+        )
+        open_.append(each)
+    found: list[Saved] = []
+    for each in ordered:
+        if each in refuted:
+            continue
+        if found and each.since <= found[-1].through:
+            last = found.pop()
+            each = msgspec.structs.replace(  # noqa: PLW2901 - both become one
+                last,
+                through=max(last.through, each.through),
+                stored_us=max(last.stored_us, each.stored_us),
+            )
+        found.append(each)
+    return found
+
+
+def kept(saved: Iterable[Saved]) -> set[Saved]:
+    """Return what is worth knowing of stretches of any streams. Pure.
+
+    A stream that was made anew gives all out again, so only the one of that name counts that was
+    written to last. Of each the longest are kept: what is forgotten may be saved again.
+    """
+    found: set[Saved] = set()
+    ordered = sorted(saved, key=lambda each: each.stream)
+    for _, some in groupby(ordered, key=lambda each: each.stream):
+        of_stream = list(some)
+        newest = max(of_stream, key=lambda each: each.stored_us).created
+        whole = joined(each for each in of_stream if each.created == newest)
+        found.update(sorted(whole, key=lambda each: each.since - each.through)[:STRETCHES_MAX])
     return found
 
 
@@ -122,37 +148,6 @@ def note(saved: Sequence[Saved]) -> Statement:
     )
 
 
-def left_out(
-    known: Sequence[Saved], state: StreamState, durable: ConsumerState | None
-) -> Gone | None:
-    """Return how a durable that is far from the end of what is saved may be moved there. Pure.
-
-    Args:
-        known: What the database says of the stream, ascending.
-
-    Returns:
-        None when the end is near, or too much before it may not be saved.
-    """
-    if durable is None or not durable.has_all or not state.is_dated:
-        return None
-    reached = max(durable.ack_floor, state.first_sequence - 1)
-    missing: list[int] = []
-    used: list[Saved] = []
-    found: Gone | None = None
-    for each in known:
-        if each.created != state.created or each.through <= reached:
-            continue
-        if each.through > state.last_sequence or len(missing) + each.since - reached > MISSING_MAX:
-            break
-        missing += range(reached + 1, each.since + 1)
-        reached = each.through
-        used.append(each)
-        found = Gone(behind=each, missing=tuple(missing), stretches=tuple(used))
-    if found is None or found.behind.through <= durable.delivered + PASSED_MAX:
-        return None
-    return found
-
-
 class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a database says was saved of one stream.
 
@@ -166,11 +161,17 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def holding(self, sequence: int) -> Iterator[Saved]:
         """Yield the stretches that have a sequence."""
-        for each in self.stretches[bisect_right(self.ends, sequence - 1) :]:
+        for index in range(bisect_right(self.ends, sequence - 1), len(self.stretches)):
+            each = self.stretches[index]
             if each.since >= sequence:
                 return
             if each.through >= sequence:
                 yield each
+
+    def is_before(self, messages: Sequence[Delivery]) -> bool:
+        """Return whether all ends before the first of messages, as it does nearly always."""
+        first = min((each.sequence for each in messages), default=0)
+        return not self.ends or first > self.ends[-1]
 
 
 _NOTHING: Final = Known()
@@ -185,7 +186,7 @@ class SavedRecord:
         self._known: dict[tuple[str, str], Known] = {}
         self._known_at = -math.inf
         self._passed: list[Saved] = []
-        self._doubts: list[Statement] = []
+        self._doubts: dict[Saved, Statement] = {}
 
     async def begin(self) -> None:
         """Read the record before anything is judged by it; without it all is saved again."""
@@ -211,7 +212,14 @@ class SavedRecord:
 
     def notes(self, saved: Sequence[Saved]) -> list[Statement]:
         """Return what writes down stretches of one stream, in the transaction that saves them."""
-        return [*self._doubts, note(saved)] if saved else []
+        return [*self._doubting(), note(saved)] if saved else []
+
+    def _doubting(self) -> list[Statement]:
+        """Return what takes stretches back that are in doubt, and no join undoes."""
+        if not self._doubts:
+            return []
+        wait = Statement(sql=QUERIES["await_duty"], args=(Duty.JOIN_SAVED,))
+        return [wait, *self._doubts.values()]
 
     async def look(self) -> None:
         """Read what is known by now, and make it short.
@@ -223,34 +231,56 @@ class SavedRecord:
         began_at = time.monotonic()
         passed, self._passed = self._passed, []
         doubts = tuple(self._doubts)
+        statements = [*self._doubting(), *map(note, _by_stream(passed))]
         try:
             async with self._database.transaction() as session:
-                for statement in (*doubts, *map(note, _by_stream(passed))):
-                    await session.fetch(statement.sql, *statement.args)
-                if await session.value(QUERIES["try_duty"], JOINING):
-                    await session.fetch(QUERIES["take_notes"])
-                    await session.fetch(QUERIES["drop_contradicted"])
-                    await session.fetch(QUERIES["join_saved"])
-                    await session.fetch(QUERIES["prune_saved"], STRETCHES_MAX)
-                self._learn(await session.fetch(QUERIES["saved"]), began_at)
+                for each in statements:
+                    await session.fetch(each.sql, *each.args)
+                if await session.value(QUERIES["try_duty"], Duty.JOIN_SAVED):
+                    found: Collection[Saved] = await self._join(session)
+                else:
+                    found = await _read(session)
         except (StoreUnavailableError, RowRefusedError):
             self._known = {}
             raise
-        self._doubts = [each for each in self._doubts if each not in doubts]
+        for doubted in doubts:
+            self._doubts.pop(doubted, None)
+        self._learn(found, began_at)
 
-    def _learn(self, rows: Sequence[Record], read_at: float) -> None:
-        found: dict[tuple[str, str], list[Saved]] = {}
-        for each in map(_saved, rows):
-            found.setdefault((each.stream, each.created), []).append(each)
-        self._known = {
-            stream: Known(
-                stretches=known, ends=list(accumulate((each.through for each in known), max))
+    @staticmethod
+    async def _join(session: Session) -> set[Saved]:
+        """Add what batches noted to what is known, as few stretches as may be."""
+        notes = await session.fetch(QUERIES["take_notes"])
+        before = set(await _read(session))
+        found = kept(chain(before, *map(_noted, notes)))
+        gone, new = before - found, found - before
+        if gone:
+            await session.fetch(
+                QUERIES["drop_saved"], [each.stream for each in gone], [each.since for each in gone]
             )
-            for stream, known in found.items()
+        if new:
+            await session.fetch(
+                QUERIES["add_saved"],
+                [each.stream for each in new],
+                [each.created for each in new],
+                [each.since for each in new],
+                [each.through for each in new],
+                [at(each.stored_us) for each in new],
+            )
+        return found
+
+    def _learn(self, found: Iterable[Saved], read_at: float) -> None:
+        known: dict[tuple[str, str], list[Saved]] = {}
+        for each in sorted(found, key=lambda each: each.since):
+            known.setdefault((each.stream, each.created), []).append(each)
+        self._known = {
+            stream: Known(stretches=some, ends=list(accumulate((e.through for e in some), max)))
+            for stream, some in known.items()
         }
         self._known_at = read_at
 
-    def _knows(self, stream: str, created: str) -> Known:
+    def knows(self, stream: str, created: str) -> Known:
+        """Return what is known of a stream, by when it was made; nothing if that is too old."""
         if time.monotonic() - self._known_at > KNOWN_MAX_S:
             return _NOTHING
         return self._known.get((stream, created), _NOTHING)
@@ -273,13 +303,16 @@ class SavedRecord:
         Args:
             created: When the stream was made that they came from.
         """
-        known = self._knows(stream, created)
-        saved = {
-            message.sequence
-            for message in arrived
-            for each in known.holding(message.sequence)
-            if each.covers(message) or self._doubt(each, message)
-        }
+        known = self.knows(stream, created)
+        if known.is_before(arrived):
+            return frozenset()
+        saved: set[int] = set()
+        for message in arrived:
+            for each in known.holding(message.sequence):
+                if each.covers(message):
+                    saved.add(message.sequence)
+                else:
+                    self._doubt(each, message)
         if not saved:
             return frozenset()
         state = await self._state(stream)
@@ -290,82 +323,15 @@ class SavedRecord:
             return frozenset()
         return frozenset(saved)
 
-    def _doubt(self, stretch: Saved, message: Delivery) -> bool:
+    def _doubt(self, stretch: Saved, message: Delivery) -> None:
         """Give up a stretch because a later message is in its place: the stream lost its end."""
-        self._doubts.append(
-            Statement(
-                sql=QUERIES["doubt_saved"],
-                args=(stretch.stream, stretch.created, message.sequence, at(message.stored_us)),
-            )
+        if stretch in self._doubts:
+            return
+        self._doubts[stretch] = Statement(
+            sql=QUERIES["doubt_saved"],
+            args=(stretch.stream, stretch.created, message.sequence, at(message.stored_us)),
         )
-        self._known_at = -math.inf
-        return False
-
-    async def left_out(self, stream: str, durable: str) -> Gone | None:
-        """Return how the server may go on behind what is saved, None if it is near its end.
-
-        Raises:
-            StoreUnavailableError: The database cannot answer.
-            Exception: One of `TROUBLE`.
-        """
-        async with asyncio.timeout(MOVE_S):
-            await self.look()
-            state = await self._bus.stream_state(stream)
-            info = await self._bus.consumer_state(stream, durable)
-            found = left_out(self._knows(stream, state.created).stretches, state, info)
-            if found is None or not await self._are_there(found.stretches):
-                return None
-        return found
-
-    async def _are_there(self, saved: Sequence[Saved]) -> bool:
-        """Return whether the ends of stretches are what they were when those were saved."""
-        for first in range(0, len(saved), ASKED_AT_ONCE):
-            some = saved[first : first + ASKED_AT_ONCE]
-            ends = await asyncio.gather(
-                *(self._bus.message_at(each.stream, each.through) for each in some)
-            )
-            for each, end in zip(some, ends, strict=True):
-                if end is None or end.stored_us > each.stored_us:
-                    return False
-        return True
-
-    async def missing(self, found: Gone) -> list[Delivery]:
-        """Return the first of the messages that may not be saved; none can be acknowledged.
-
-        Raises:
-            Exception: One of `TROUBLE`.
-        """
-        stream, wanted = found.behind.stream, found.missing[:MISSING_AT_ONCE]
-        got: list[Delivery] = []
-        for first in range(0, len(wanted), ASKED_AT_ONCE):
-            some = wanted[first : first + ASKED_AT_ONCE]
-            answers = await asyncio.gather(*(self._bus.message_at(stream, each) for each in some))
-            got += [
-                Delivery(
-                    subject=each.subject,
-                    payload=each.payload,
-                    sequence=each.sequence,
-                    stored_us=each.stored_us,
-                    pending=0,
-                    reply="",
-                    consumer_sequence=0,
-                )
-                for each in answers
-                if each is not None
-            ]
-        return got
-
-    async def move(self, config: dict[str, Any], found: Gone) -> None:
-        """Have the server go on behind what is saved.
-
-        Raises:
-            Exception: One of `TROUBLE`.
-        """
-        last = found.behind
-        async with asyncio.timeout(MOVE_S):
-            await move_durable(
-                self._bus, last.stream, config, behind=last.through, created=last.created
-            )
+        self._known = {}
 
     async def _state(self, stream: str) -> StreamState | None:
         """Return what the stream that is there by now holds, None without an answer."""
@@ -381,18 +347,33 @@ class SavedRecord:
         self._known = {}
         with contextlib.suppress(StoreUnavailableError, RowRefusedError):
             async with self._database.transaction() as session:
+                await session.fetch(QUERIES["await_duty"], Duty.JOIN_SAVED)
                 await session.fetch(
                     QUERIES["cut_saved"], state.name, state.created, state.last_sequence
                 )
 
 
-def _saved(row: Record) -> Saved:
+async def _read(session: Session) -> list[Saved]:
+    return [
+        _saved(row, row["since"], row["through"], row["stored_at"])
+        for row in await session.fetch(QUERIES["saved"])
+    ]
+
+
+def _noted(row: Record) -> list[Saved]:
+    return [
+        _saved(row, *each)
+        for each in zip(row["since"], row["through"], row["stored_at"], strict=True)
+    ]
+
+
+def _saved(row: Record, since: int, through: int, stored_at: datetime) -> Saved:
     return Saved(
         stream=row["stream"],
         created=row["created"],
-        since=row["since"],
-        through=row["through"],
-        stored_us=microseconds(row["stored_at"]),
+        since=since,
+        through=through,
+        stored_us=microseconds(stored_at),
     )
 
 

@@ -22,6 +22,7 @@ from market_ingestor.errors import StoreUnavailableError
 from market_ingestor.runtime.role import Health
 from market_ingestor.storage.batch import SaveLimits
 from market_ingestor.storage.dead import ROLE, DeadLetters
+from market_ingestor.storage.duties import Duty
 from market_ingestor.storage.faults import RowRefusedError
 from market_ingestor.storage.gap_keeper import GapKeeper
 from market_ingestor.storage.janitor import Janitor
@@ -49,9 +50,6 @@ LOCK_WAIT: Final = "SET LOCAL lock_timeout = '2s'"  # nobody waits behind a poli
 DEAD_LETTERS_IN_FLIGHT: Final = 64
 STOP_GRACE_S: Final = 8.0  # leaves time to close connections within the default 10 s
 GAUGE_INTERVAL_S: Final = 1.0
-SYMBOLS_DUTY: Final = 0x6D61726B65740002  # advisory lock: "market" in ASCII, the duty's number
-PARTITIONS_DUTY: Final = 0x6D61726B65740003
-POLICIES_DUTY: Final = 0x6D61726B65740004
 # Newest versions of candles stay rows: the API reads them, and corrections update them.
 COLUMNSTORES: Final = ("market_trades", "market_kline_revisions")
 
@@ -236,7 +234,7 @@ class BatchSaver:
             "market_kline_revisions": months,
         }
         async with self._database.transaction() as session:
-            if not await session.value(QUERIES["try_duty"], PARTITIONS_DUTY):
+            if not await session.value(QUERIES["try_duty"], Duty.MAKE_PARTITIONS):
                 return
             for table, times in ahead.items():
                 await session.value(QUERIES["ensure_partitions"], table, times)
@@ -261,7 +259,7 @@ class BatchSaver:
         ]
         async with self._database.transaction() as session:
             await session.script(LOCK_WAIT)
-            if not await session.value(QUERIES["try_duty"], POLICIES_DUTY):
+            if not await session.value(QUERIES["try_duty"], Duty.SET_POLICIES):
                 return
             for query, table, after in wanted:
                 if await session.value(QUERIES[query], table, after):
@@ -283,7 +281,7 @@ async def sum_symbols(database: Database) -> None:
         StoreUnavailableError: The database cannot do it now.
     """
     async with database.transaction() as session:
-        if await session.value(QUERIES["try_duty"], SYMBOLS_DUTY):
+        if await session.value(QUERIES["try_duty"], Duty.COUNT_SYMBOLS):
             await session.fetch(QUERIES["sum_symbols"])
 
 

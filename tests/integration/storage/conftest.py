@@ -55,3 +55,12 @@ async def feed(bus: Bus) -> AsyncIterator[Feed]:
         tasks.start_soon(publisher.run)
         yield Feed(publisher)
         tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def other_database(make_database: DatabaseMaker) -> AsyncIterator[Database]:
+    """Give another database with the schema."""
+    dsn = make_database()
+    await migrate(dsn, use_timescale=False)
+    async with Database(dsn, stages=True, connections_max=CONNECTIONS) as opened:
+        yield opened

@@ -6,7 +6,8 @@ from market_ingestor.bus import subjects
 from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.listings import ListingWriter
 from market_ingestor.storage import saver as saver_module
-from market_ingestor.storage.listings import LISTINGS_DUTY, ListingTable
+from market_ingestor.storage.duties import Duty
+from market_ingestor.storage.listings import ListingTable
 from market_ingestor.storage.queries import QUERIES
 from market_ingestor.storage.read_store import DatabaseReadStore
 from market_ingestor.storage.saver import sum_symbols
@@ -52,7 +53,7 @@ async def test_a_listing_waits_while_another_saver_is_at_it(database: Database) 
     table = ListingTable()
     table.put(listing())
     async with database.transaction() as session:
-        assert await session.value(QUERIES["try_duty"], LISTINGS_DUTY)
+        assert await session.value(QUERIES["try_duty"], Duty.WRITE_LISTINGS)
         await table.save(database)
         assert await rows(database, CHANGED_AT) == []
     await table.save(database)

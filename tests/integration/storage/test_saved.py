@@ -1,26 +1,19 @@
 """A server that forgets how far savers have come makes them save nothing twice and lose nothing."""
 
-import asyncio
-import contextlib
 import shutil
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from market_ingestor.bus import subjects
-from market_ingestor.bus.durables import ensure_durable, move_durable
-from market_ingestor.bus.jetstream import ApiError, Bus
+from market_ingestor.bus.jetstream import Bus
 from market_ingestor.bus.reader import Delivery, PullReader
-from market_ingestor.bus.streams import durable_config, moved_config
-from market_ingestor.errors import StreamSetupError
-from market_ingestor.storage import lane, saved
+from market_ingestor.bus.streams import durable_config
+from market_ingestor.storage import saved
 from market_ingestor.storage.batch import SaveLimits
-from market_ingestor.storage.lane import PULL_MESSAGES, durable
-from market_ingestor.storage.migrate import migrate
 from market_ingestor.storage.saved import Saved, SavedRecord
-from market_ingestor.storage.saver import CONNECTIONS, BatchSaver
+from market_ingestor.storage.saver import BatchSaver
 from market_ingestor.storage.times import at
 from market_ingestor.storage.timescale import Database
 from tests.integration.storage.harness import (
@@ -33,19 +26,21 @@ from tests.integration.storage.harness import (
     trade,
     until,
 )
-from tests.support.servers import DatabaseMaker, NatsHandle, spoil_durable
+from tests.integration.storage.saved_harness import (
+    MESSAGES,
+    RAW,
+    RECORD_ENDS,
+    count,
+    delivered,
+    forget,
+    joined,
+    recorded,
+    remake,
+    send,
+)
+from tests.support.servers import NatsHandle, spoil_durable
 
 pytestmark = pytest.mark.anyio
-
-RAW = subjects.RAW_STREAM
-MESSAGES = 100
-MANY = 12 * PULL_MESSAGES
-RECORD_ENDS = "SELECT since, through FROM market_saved WHERE stream = $1 ORDER BY since"
-NEWEST = "SELECT min(created), max(stored_at) FROM market_saved WHERE stream = $1"
-INSERT = """
-INSERT INTO market_saved (stream, created, since, through, stored_at) VALUES ($1, $2, $3, $4, $5)
-"""
-RECORD = "SELECT created, since, through, stored_at FROM market_saved WHERE stream = $1"
 
 
 @pytest.fixture
@@ -54,51 +49,9 @@ def has_timescale() -> bool:
     return False
 
 
-async def send(feed: Feed, first: int) -> int:
-    """Publish trades from a number on, a message each; return the last sequence."""
-    last = 0
-    for number in range(first, first + MESSAGES):
-        last = await feed.send(trade(number))
-    return last
-
-
-async def recorded(database: Database, sequence: int) -> None:
-    """Wait until the database remembers what was saved up to a sequence."""
-
-    async def is_known() -> bool:
-        return any(found[2] >= sequence for found in await rows(database, RECORD, RAW))
-
-    await until(is_known)
-
-
-async def joined(database: Database, last: int, *, since: int = 0) -> None:
-    """Wait until the database remembers everything up to a sequence, as one stretch."""
-
-    async def is_one() -> bool:
-        return await rows(database, RECORD_ENDS, RAW) == [(since, last)]
-
-    await until(is_one)
-
-
-async def forget(bus: Bus) -> None:
-    """Make the server forget how far savers have come in MARKET_RAW."""
-    await bus.api(f"CONSUMER.DELETE.{RAW}.{subjects.SAVE_DURABLE}")
-
-
 def folder(server: NatsHandle) -> Path:
     """Return where a server keeps its streams."""
     return server.server.log_path.parent.parent
-
-
-async def remake(bus: Bus) -> None:
-    """Delete MARKET_RAW and make it anew: sequences begin at 1 again."""
-    await bus.api(f"STREAM.DELETE.{RAW}")
-    await prepared(bus)
-
-
-async def count(database: Database) -> int:
-    found: int = await database.value("SELECT count(*) FROM market_trades")
-    return found
 
 
 async def test_what_was_saved_is_passed_over_when_the_durable_is_forgotten(
@@ -117,153 +70,6 @@ async def test_what_was_saved_is_passed_over_when_the_durable_is_forgotten(
     assert again.trades.skipped == last
     assert await count(database) == 2 * MESSAGES
     assert (await bus.stream_state(subjects.DEAD_STREAM)).messages == dead == 1
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out whatever can be, however little it is, and at once."""
-    monkeypatch.setattr(saved, "PASSED_MAX", 0)
-    monkeypatch.setattr(lane, "LEAVE_OUT_WAIT_S", 0.0)
-
-
-async def send_many(feed: Feed, first: int) -> int:
-    """Publish more than readers have asked for, as `send` does."""
-    numbers = range(first, first + MANY)
-    return max(await asyncio.gather(*(feed.send(trade(number)) for number in numbers)))
-
-
-@pytest.mark.usefixtures("hasty")
-async def test_much_that_was_saved_is_left_out_when_the_durable_is_forgotten(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    async with saving(bus, database):
-        await recorded(database, last := await send_many(feed, 1))
-    await forget(bus)
-    new = await send(feed, 1 + MANY)
-    async with saving(bus, database) as one, saving(bus, database) as other:
-        await acknowledged(bus, RAW, new)
-        both = (one.trades, other.trades)
-        assert 0 < sum(each.skipped for each in both) < MANY
-        assert sum(each.committed for each in both) == MESSAGES
-    assert last == MANY
-    assert await count(database) == MANY + MESSAGES
-    info = await bus.api(f"CONSUMER.INFO.{RAW}.{subjects.SAVE_DURABLE}")
-    assert info["config"]["opt_start_seq"] == last + 1
-
-
-@pytest.mark.usefixtures("hasty")
-async def test_a_durable_that_was_moved_is_moved_again_and_outlives_restarts(
-    nats_server: NatsHandle, bus: Bus, database: Database, feed: Feed
-) -> None:
-    last = 0
-    for first in (1, 1 + MANY):
-        async with saving(bus, database):
-            await recorded(database, last := await send_many(feed, first))
-        await forget(bus)
-        async with saving(bus, database) as saver:
-            await acknowledged(bus, RAW, last)
-            assert saver.trades.skipped < last
-    await nats_server.kill()
-    await nats_server.start()
-    async with saving(bus, database) as saver:
-        await acknowledged(bus, RAW, await send(feed, 1 + 2 * MANY))
-        assert (saver.trades.skipped, saver.trades.committed) == (0, MESSAGES)
-    assert await count(database) == 2 * MANY + MESSAGES
-    info = await bus.api(f"CONSUMER.INFO.{RAW}.{subjects.SAVE_DURABLE}")
-    assert info["config"]["opt_start_seq"] == last + 1
-
-
-@pytest.mark.usefixtures("hasty")
-async def test_what_took_the_place_of_what_was_saved_is_not_left_out(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    """As if the stream had lost its end, and had been filled again beyond it."""
-    async with saving(bus, database):
-        await recorded(database, last := await send_many(feed, 1))
-    tenth = await bus.message_at(RAW, 10)
-    assert tenth is not None
-    await rows(database, "UPDATE market_saved SET stored_at = $1", at(tenth.stored_us))
-    await rows(database, "DELETE FROM market_trades WHERE trade_id::int > 10")
-    await forget(bus)
-    async with saving(bus, database):
-        await acknowledged(bus, RAW, last)
-    assert await count(database) == MANY
-
-
-@pytest.mark.usefixtures("hasty")
-async def test_another_database_gets_all_of_what_a_moved_durable_left_out(
-    nats_server: NatsHandle, bus: Bus, database: Database, other_database: Database, feed: Feed
-) -> None:
-    """When the server forgets a durable that was moved, it begins at the first message."""
-    async with saving(bus, database):
-        await recorded(database, last := await send_many(feed, 1))
-    await forget(bus)
-    async with saving(bus, database) as saver:
-        await acknowledged(bus, RAW, last)
-        assert saver.trades.skipped < last
-    await nats_server.kill()
-    spoil_durable(nats_server.server, RAW)
-    await nats_server.start()
-    async with saving(bus, other_database):
-        await acknowledged(bus, RAW, await send(feed, 1 + MANY))
-        await recorded(other_database, last + MESSAGES)
-    assert await count(other_database) == MANY + MESSAGES
-
-
-async def test_an_answer_without_the_durable_says_that_it_is_away(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """nats-server 2.9.10 gives it, without an error, while it deletes a durable at work."""
-
-    async def answers(_: str) -> dict[str, str]:
-        return {"type": "io.nats.jetstream.api.v1.consumer_info_response"}
-
-    monkeypatch.setattr(bus, "api", answers)
-    assert await bus.consumer_state(RAW, subjects.SAVE_DURABLE) is None
-
-
-async def test_a_durable_that_is_being_moved_is_there_or_not(bus: Bus) -> None:
-    config = durable(SaveLimits())
-    created = (await bus.stream_state(RAW)).created
-
-    async def look(moving: asyncio.Task[None]) -> None:
-        while not moving.done():
-            state = await bus.consumer_state(RAW, subjects.SAVE_DURABLE)
-            assert state is None or state.ack_floor in {0, 50}
-            with contextlib.suppress(StreamSetupError):  # it is tried again
-                await ensure_durable(bus, RAW, config)
-
-    async def move() -> None:
-        for _ in range(100):
-            with contextlib.suppress(ApiError, StreamSetupError):
-                await move_durable(bus, RAW, config, behind=50, created=created)
-
-    async with asyncio.TaskGroup() as tasks:
-        moving = tasks.create_task(move())
-        for _ in range(5):
-            tasks.create_task(look(moving))
-
-
-@pytest.mark.usefixtures("hasty")
-async def test_what_no_stretch_has_is_saved_before_the_rest_is_left_out(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    async with saving(bus, database):
-        await recorded(database, last := await send_many(feed, 1))
-    ((created, stored_at),) = await rows(database, NEWEST, RAW)
-    await rows(database, "DELETE FROM market_saved WHERE stream = $1", RAW)
-    for since, through in ((0, 1_000), (1_100, last)):
-        await rows(database, INSERT, RAW, created, since, through, stored_at)
-    await rows(database, "DELETE FROM market_trades WHERE trade_id::int BETWEEN 1001 AND 1100")
-    await forget(bus)
-    few = SaveLimits(batch_size=10, batch_size_max=50, flush_interval_s=0.1)
-    async with saving(bus, database, limits=few) as saver:
-        await acknowledged(bus, RAW, last)
-        assert saver.trades.skipped < last - 1_000
-        await joined(database, last)
-    assert await count(database) == MANY
-    info = await bus.api(f"CONSUMER.INFO.{RAW}.{subjects.SAVE_DURABLE}")
-    assert info["config"]["opt_start_seq"] == last + 1
 
 
 async def test_what_holds_nothing_to_be_saved_is_noted_as_well(
@@ -293,32 +99,6 @@ async def test_a_message_is_not_noted_before_its_dead_letter_is_written(
 
 async def _is_stored(database: Database) -> bool:
     return await count(database) == 1
-
-
-async def test_a_durable_moved_in_another_stream_begins_at_the_first_message(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    config = durable(SaveLimits())
-    old = (await bus.stream_state(RAW)).created
-    await remake(bus)
-    last = await send(feed, 1)
-    await move_durable(bus, RAW, config, behind=MESSAGES // 2, created=old)
-    async with saving(bus, database):
-        await acknowledged(bus, RAW, last)
-    assert await count(database) == MESSAGES
-
-
-async def test_a_durable_left_by_a_saver_that_died_moving_it_is_found_out(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    """It died before it could see that its stream was made anew in between."""
-    last = await send(feed, 1)
-    config = moved_config(durable(SaveLimits()), behind=MESSAGES // 2, created="2000-01-01")
-    create = f"CONSUMER.DURABLE.CREATE.{RAW}.{subjects.SAVE_DURABLE}"
-    await bus.api(create, {"stream_name": RAW, "config": config})
-    async with saving(bus, database):
-        await acknowledged(bus, RAW, last)
-    assert await count(database) == MESSAGES
 
 
 async def test_a_server_killed_while_it_wrote_the_durable_costs_nothing(
@@ -354,15 +134,6 @@ async def test_a_stream_made_anew_is_saved_from_its_first_message(
         await remake(bus)
         async with saving(bus, database) as saver:
             await check(saver)
-
-
-@pytest.fixture
-async def other_database(make_database: DatabaseMaker) -> AsyncIterator[Database]:
-    """Give another database with the schema."""
-    dsn = make_database()
-    await migrate(dsn, use_timescale=False)
-    async with Database(dsn, stages=True, connections_max=CONNECTIONS) as opened:
-        yield opened
 
 
 async def test_an_empty_database_gets_the_whole_stream(
@@ -457,15 +228,7 @@ async def test_a_saver_that_stands_still_believes_nothing_it_once_read(
     created = (await bus.stream_state(RAW)).created
     record = SavedRecord(bus, database)
     await record.look()
-    old = Delivery(
-        subject="s",
-        payload=b"",
-        sequence=last,
-        consumer_sequence=1,
-        stored_us=1,
-        pending=0,
-        reply="r",
-    )
+    old = delivered(last, stored_us=1)
     assert await record.covered(RAW, created, [old]) == {last}
     monkeypatch.setattr(saved, "KNOWN_MAX_S", 0.0)
     assert await record.covered(RAW, created, [old]) == frozenset()
@@ -488,67 +251,24 @@ async def test_a_later_message_in_the_place_of_a_saved_one_ends_the_belief_in_it
     assert await count(database) == MESSAGES
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_stretch_whose_end_is_another_message_by_now_is_given_up(
-    bus: Bus, database: Database, feed: Feed
-) -> None:
-    async with saving(bus, database):
-        await recorded(database, last := await send(feed, 1))
-        await joined(database, last)
-    await forget(bus)
-    await ensure_durable(bus, RAW, durable(SaveLimits()))
-    record = SavedRecord(bus, database)
-    found = await record.left_out(RAW, subjects.SAVE_DURABLE)
-    assert found is not None
-    assert (found.behind.through, list(found.missing)) == (last, [])
-
-    tenth, end = await bus.message_at(RAW, 10), await bus.message_at(RAW, last)
-    assert tenth is not None
-    assert end is not None
-    await rows(database, "UPDATE market_saved SET stored_at = $1", at(tenth.stored_us))
-    assert await record.left_out(RAW, subjects.SAVE_DURABLE) is None
-    newer = Delivery(
-        subject="s",
-        payload=b"",
-        sequence=last,
-        consumer_sequence=1,
-        stored_us=end.stored_us,
-        pending=0,
-        reply="r",
-    )
-    assert await record.covered(RAW, found.behind.created, [newer]) == frozenset()
-    await record.look()
-    assert await rows(database, RECORD_ENDS, RAW) == []
-
-
-@pytest.mark.parametrize(
-    ("notes", "expected"),
-    [
-        ([((0, 10), 5), ((10, 20), 6)], [(0, 20, 6)]),
-        ([((0, 10), 5), ((11, 20), 6)], [(0, 10, 5), (11, 20, 6)]),
-        ([((0, 10), 5), ((5, 20), 6)], [(0, 20, 6)]),
-        ([((0, 20), 5), ((5, 8), 5)], [(0, 20, 5)]),
-        ([((0, 20), 5), ((5, 8), 6)], [(5, 8, 6)]),  # 6 to 8 took the place of others
-        ([((0, 20), 5), ((0, 8), 6)], [(0, 8, 6)]),
-    ],
-)
-async def test_stretches_that_touch_are_joined_unless_one_contradicts_the_other(
-    bus: Bus,
-    database: Database,
-    notes: list[tuple[tuple[int, int], int]],
-    expected: list[tuple[int, int, int]],
+async def test_what_batches_noted_is_joined_once_a_look_at_a_time(
+    bus: Bus, database: Database
 ) -> None:
     record = SavedRecord(bus, database)
-    for (since, through), stored_us in notes:
-        await record.write(
-            [Saved(stream=RAW, created="then", since=since, through=through, stored_us=stored_us)]
-        )
+    for since, through in ((0, 10), (20, 30), (10, 20)):
+        some = Saved(stream=RAW, created="then", since=since, through=through, stored_us=through)
+        await record.write([some])
         await record.look()
-    found = await rows(
-        database, "SELECT since, through, stored_at FROM market_saved ORDER BY since"
-    )
-    assert found == [(since, through, at(stored_us)) for since, through, stored_us in expected]
+    assert await rows(database, "SELECT since, through, stored_at FROM market_saved") == [
+        (0, 30, at(30))
+    ]
     assert await rows(database, "SELECT FROM market_saved_notes") == []
+    anew = Saved(stream=RAW, created="now", since=0, through=5, stored_us=31)
+    await record.write([anew])
+    await record.look()
+    assert await rows(database, "SELECT created, since, through FROM market_saved") == [
+        ("now", 0, 5)
+    ]
 
 
 async def test_a_durable_made_by_hand_to_begin_later_says_nothing(
@@ -607,9 +327,7 @@ async def test_nothing_is_known_while_the_database_is_away(
     """It may be another one, from a backup, when it comes back."""
     async with saving(bus, database):
         await recorded(database, await send(feed, 1))
-    old = Delivery(
-        subject="s", payload=b"", sequence=1, consumer_sequence=1, stored_us=1, pending=0, reply="r"
-    )
+    old = delivered(1, stored_us=1)
     created = (await bus.stream_state(RAW)).created
     async with Database(dsn) as other:
         record = SavedRecord(bus, other)

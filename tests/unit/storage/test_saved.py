@@ -1,25 +1,22 @@
 """What the record of what was saved says of a message."""
 
-from collections.abc import Sequence
+from itertools import pairwise
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from market_ingestor.bus.jetstream import ConsumerState, StreamState
 from market_ingestor.bus.reader import Delivery
-from market_ingestor.storage.saved import (
-    MISSING_MAX,
-    PASSED_MAX,
-    Saved,
-    left_out,
-    stretches,
-)
+from market_ingestor.storage.saved import STRETCHES_MAX, Known, Saved, joined, kept, stretches
 
 STORED_US = 1_000_000
-FAR = PASSED_MAX + 1_000
 
 
-def saved(*, created: str = "then", since: int = 10, through: int = 20) -> Saved:
-    return Saved(stream="S", created=created, since=since, through=through, stored_us=STORED_US)
+def saved(
+    since: int = 10, through: int = 20, stored_us: int = STORED_US, created: str = "then"
+) -> Saved:
+    return Saved(stream="S", created=created, since=since, through=through, stored_us=stored_us)
 
 
 def delivery(sequence: int, stored_us: int) -> Delivery:
@@ -62,66 +59,60 @@ def test_what_follows_upon_another_is_one_stretch() -> None:
     assert stretches("S", "then", []) == []
 
 
-def stream(
-    *, created: str = "then", is_dated: bool = True, first: int = 1, last: int = FAR
-) -> StreamState:
-    return StreamState(
-        name="S",
-        created=created,
-        is_dated=is_dated,
-        first_sequence=first,
-        last_sequence=last,
-        messages=last,
-        bytes=0,
-        bytes_max=1,
-    )
-
-
-def consumer(*, delivered: int = 500, ack_floor: int = 10, has_all: bool = True) -> ConsumerState:
-    return ConsumerState(
-        delivered=delivered, ack_floor=ack_floor, pending=0, unacknowledged=0, has_all=has_all
-    )
-
-
-END = saved(since=200, through=FAR)
-START = saved(since=0, through=150)
-
-
 @pytest.mark.parametrize(
-    ("known", "state", "durable", "missing"),
+    ("notes", "expected"),
     [
-        ([START, END], stream(), consumer(), range(151, 201)),
-        ([START, END], stream(), consumer(ack_floor=170), range(171, 201)),
-        ([START, END], stream(), consumer(ack_floor=300), []),
-        ([START, END], stream(first=181), consumer(ack_floor=0), range(181, 201)),
-        ([END], stream(), consumer(ack_floor=0), range(1, 201)),
-        (
-            [saved(created="once", since=0, through=2 * FAR), END],
-            stream(),
-            consumer(),
-            range(11, 201),
-        ),
-        ([saved(since=0, through=FAR), END], stream(), consumer(), []),
-        ([START, END], stream(), consumer(delivered=FAR - PASSED_MAX), None),  # the end is near
-        ([saved(since=MISSING_MAX + 11, through=2 * FAR)], stream(last=2 * FAR), consumer(), None),
-        ([START, END], stream(created="now"), consumer(), None),
-        ([START, END], stream(is_dated=False), consumer(), None),  # a restart may change it
-        ([START, END], stream(last=FAR - 1), consumer(), None),  # it lost its end
-        ([START, END], stream(), consumer(has_all=False), None),  # made by hand
-        ([START, END], stream(), None, None),
-        ([], stream(), consumer(), None),
+        ([], []),
+        ([(0, 10, 5), (10, 20, 6)], [(0, 20, 6)]),
+        ([(0, 10, 5), (11, 20, 6)], [(0, 10, 5), (11, 20, 6)]),
+        ([(0, 10, 5), (5, 20, 6)], [(0, 20, 6)]),
+        ([(0, 20, 5), (5, 8, 5)], [(0, 20, 5)]),
+        ([(0, 20, 5), (5, 8, 6)], [(5, 8, 6)]),  # 6 to 8 took the place of others
+        ([(0, 20, 5), (0, 8, 6)], [(0, 8, 6)]),
+        ([(0, 20, 5), (12, 20, 6), (20, 30, 7)], [(12, 30, 7)]),
     ],
 )
-def test_what_is_left_out_and_what_must_be_saved_before(
-    known: list[Saved],
-    state: StreamState,
-    durable: ConsumerState | None,
-    missing: Sequence[int] | None,
+def test_stretches_that_touch_are_joined_unless_one_refutes_the_other(
+    notes: list[tuple[int, int, int]], expected: list[tuple[int, int, int]]
 ) -> None:
-    found = left_out(known, state, durable)
-    if missing is None:
-        assert found is None
-    else:
-        assert found is not None
-        assert found.behind.through == FAR
-        assert list(found.missing) == list(missing)
+    found = joined(saved(*each) for each in notes)
+    assert [(each.since, each.through, each.stored_us) for each in found] == expected
+
+
+@given(st.sets(st.integers(1, 60)), st.lists(st.integers(0, 3), min_size=60, max_size=60))
+def test_what_savers_took_in_turns_is_joined_to_exactly_that(
+    taken: set[int], saver_of: list[int]
+) -> None:
+    notes = [
+        each
+        for saver in range(4)
+        for each in stretches(
+            "S", "then", [delivery(n, n) for n in taken if saver_of[n - 1] == saver]
+        )
+    ]
+    found = joined(notes)
+    assert {n for each in found for n in range(each.since + 1, each.through + 1)} == taken
+    assert all(one.through < other.since for one, other in pairwise(found))
+
+
+def test_only_the_stream_that_was_written_to_last_counts() -> None:
+    old, new = saved(0, 500, 7, created="once"), saved(0, 5, 8)
+    other = msgspec.structs.replace(old, stream="T")
+    assert kept([old, new, other]) == {new, other}
+
+
+def test_only_the_longest_stretches_are_kept() -> None:
+    short = [saved(2 * each, 2 * each + 1) for each in range(STRETCHES_MAX)]
+    long = saved(-100, -50)
+    found = kept([*short, long])
+    assert len(found) == STRETCHES_MAX
+    assert long in found
+
+
+def test_what_is_known_finds_the_stretches_that_have_a_sequence() -> None:
+    known = Known(stretches=[saved(0, 50), saved(10, 20), saved(60, 70)], ends=[50, 50, 70])
+    assert [each.since for each in known.holding(15)] == [0, 10]
+    assert [each.since for each in known.holding(50)] == [0]
+    assert list(known.holding(51)) == list(known.holding(71)) == []
+    assert known.is_before([delivery(71, 1)])
+    assert not known.is_before([delivery(80, 1), delivery(70, 1)])
